@@ -5,12 +5,10 @@ Every file is written through `writing`, every hash of facts is a `fingerprint`.
 
 import errno
 import filecmp
-import glob
 import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, is_dataclass
@@ -20,13 +18,13 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 from latentdc import ranks
 from latentdc.errors import InputError
 from latentdc.locks import locked
+from latentdc.temporaries import temporary
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
 MANY = 1000  # files that take longer to sync one by one than all that the system has to write
-_ABANDONED = 3600.0  # seconds since the last byte of a file that nobody writes any more
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 _CHECKSUM = "sha256"  # key in the header of a safetensors or parquet file
 _DAMAGED = "it is not as it was written"
@@ -48,29 +46,13 @@ def writing(path: Path) -> Iterator[Path]:
     """
     put_back(path)
     path = path.resolve() if path.is_dir() else path.absolute()  # a link to a folder stays one
-    _remove_left(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield part
-        move_into_place(part, path)
-    finally:
-        put_back(path)
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
-
-
-def _remove_left(path: Path) -> None:
-    """Remove what killed runs left of a path; a file that somebody may be writing stays."""
-    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        process = part.name.removeprefix(f".{path.name}.").removesuffix(".part")
-        with suppress(OSError):
-            if process.isdecimal() and part.is_dir():
-                shutil.rmtree(part, ignore_errors=True)
-            elif process.isdecimal() and time.time() - part.stat().st_mtime > _ABANDONED:
-                part.unlink()
+    with temporary(path) as part:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            move_into_place(part, path)
+        finally:
+            put_back(path)
 
 
 def move_into_place(part: Path, path: Path) -> None:

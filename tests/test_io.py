@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from latentdc import io, locks
+from latentdc import io, locks, temporaries
 from latentdc.errors import InputError
 
 TENSORS = {
@@ -143,15 +143,53 @@ def test_a_file_is_replaced_when_the_block_ends_well_and_only_then(tmp_path):
     assert io.read_json(path) == {"b": [1, None], "a": "é"} and names(path.parent) == ["notes.txt"]
 
 
-def test_files_that_a_killed_run_left_are_removed_once_nobody_writes_them(tmp_path):
-    left, begun = (tmp_path / f".notes.txt.{process}.part" for process in (123, 456))
+def ended() -> int:
+    """The number of a process that is no more."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    return process.pid
+
+
+def left_by(path: Path, process: int, machine: str | None = None) -> Path:
+    """What such a process is writing in place of a path."""
+    machine = machine or temporaries._machine()
+    return path.with_name(f".{path.name}.{machine}-{process}-0123ab.part")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_run_left_is_removed_once_nobody_writes_it(tmp_path, kind):
+    path = tmp_path / "notes.txt"
+    living = left_by(path, os.getppid())
+    elsewhere, older = (left_by(path, number, "abcdef") for number in (os.getpid(), 1))
+    dead, earlier = left_by(path, ended()), left_by(path, os.getpid())
     other = tmp_path / ".notes.txt.mine.part"
-    for part in (left, begun, other):
-        part.write_text("half")
-    for part in (left, other):
-        os.utime(part, (0, 0))
-    io.write_text(tmp_path / "notes.txt", "whole")
-    assert names(tmp_path) == sorted([begun.name, other.name, "notes.txt"])
+    for part in (living, elsewhere, older, dead, earlier, other):
+        file = part
+        if kind == "folder":
+            part.mkdir()
+            file = part / "0"
+        file.write_text("half")
+    for part in (older, other):
+        for one in (part, part / "0")[: 2 if kind == "folder" else 1]:
+            os.utime(one, (0, 0))
+    os.utime(elsewhere, None if kind == "file" else (0, 0))  # of a folder its files count
+    io.write_text(path, "whole")
+    assert names(tmp_path) == sorted([living.name, elsewhere.name, other.name, "notes.txt"])
+
+
+def test_two_that_write_one_path_at_once_leave_each_other_alone(tmp_path):
+    file, folder = tmp_path / "notes.txt", tmp_path / "set"
+    with io.writing(file) as one, io.writing(folder) as mine:
+        one.write_text("later")
+        mine.mkdir()
+        (mine / "a").write_text("later")
+        with io.writing(file) as other, io.writing(folder) as theirs:
+            other.write_text("sooner")
+            theirs.mkdir()
+            (theirs / "b").write_text("sooner")
+        assert file.read_text() == "sooner" and names(folder) == ["b"]
+    assert file.read_text() == "later" and names(folder) == ["a"]
+    assert names(tmp_path) == ["notes.txt", "set"]
 
 
 def test_a_folder_is_replaced_when_the_block_ends_well_and_only_then(tmp_path):
@@ -171,7 +209,7 @@ def test_a_folder_is_replaced_when_the_block_ends_well_and_only_then(tmp_path):
     before = (folder / "deep" / "one").stat().st_ino
     write("one")
     assert (folder / "deep" / "one").stat().st_ino == before, "the same is left untouched"
-    (tmp_path / ".set.123.part").mkdir()  # of a run that was killed
+    left_by(folder, ended()).mkdir()
     write("two")
     assert names(folder / "deep") == ["two"] and names(tmp_path) == ["set"]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from latentdc import pictures
+from latentdc import pictures, temporaries
 from latentdc.errors import InputError
 from latentdc.synthetic import SyntheticSet, files, synthetic_set
 from latentdc.synthetic import folder as layout
@@ -142,7 +142,7 @@ def test_a_full_disk_leaves_the_older_set_whole(tmp_path, monkeypatch, place):
 def test_a_save_killed_between_the_renames_loses_nothing_to_the_next_one(tmp_path):
     random_set().save_pretrained(tmp_path / "set")
     (tmp_path / "set").rename(tmp_path / ".set.old")
-    (tmp_path / ".set.123.part").mkdir()
+    (tmp_path / f".set.{temporaries._machine()}-{os.getpid()}-0123ab.part").mkdir()
     newer = random_set(ipc=1)
     newer.save_pretrained(tmp_path / "set")
     assert_equal(SyntheticSet.from_pretrained(tmp_path / "set"), newer)
