@@ -165,7 +165,8 @@ def evaluating_rows(
         for row, count in rows.items():
             seen = seen_images(protocol, count)
             work = seen * network.step + size.test * network.forward
-            work += labelling * (seen if protocol.labels.source == "online" else count)
+            online = protocol.labels.source == "online" and protocol.views.change
+            work += labelling * (seen if online else count)
             row_work[row] += seeds[row, name] * work
             each.append(seeds[row, name] * work)
             batch = min(protocol.batch, protocol.seen(count))
@@ -247,15 +248,20 @@ def _labelling(
     named = ", ".join(teacher.network for teacher in labels.teachers)
     told = f"{named}, trained where they have no weights{''.join(sorted(ways))}"
     stages = [Stage("teachers", work + checked, told, {}, memory, busiest=busiest + checked)]
-    if labels.source != "stored":
-        asked = protocol.views.change or labels.source == "fixed"
-        return stages, forward * asked
-    views = sum(
-        (protocol.seeds if row in DRAWN else 1) * soft_labels.stored_epochs(protocol, count) * count
-        for row, count in counts.items()
-    )
-    disk = {"soft labels": views * _label_bytes(labels, size.classes)}
-    return [*stages, Stage("labelling", views * forward, f"{views:,} views", disk)], 0
+    compared = sum(soft_labels.compared_views(protocol, count) for count in counts.values())
+    views, disk = 0, dict[str, float]()
+    if labels.source == "stored":
+        views = sum(
+            (protocol.seeds if row in DRAWN else 1)
+            * soft_labels.stored_epochs(protocol, count)
+            * count
+            for row, count in counts.items()
+        )
+        disk = {"soft labels": views * _label_bytes(labels, size.classes)}
+    told = f"{views:,} views, and " * (views > 0) + f"{compared:,} views that are compared"
+    busiest = (views / hardware.processes + compared) * forward  # all processes compare all
+    stages.append(Stage("labelling", (views + compared) * forward, told, disk, busiest=busiest))
+    return stages, 0 if labels.source == "stored" else forward
 
 
 def _label_bytes(labels: Labels, classes: int) -> int:

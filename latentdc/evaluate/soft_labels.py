@@ -183,6 +183,17 @@ def stored_epochs(protocol: EvalProtocol, count: int) -> int:
     return min(protocol.labels.epochs or epochs, epochs)
 
 
+def _labels_views(protocol: EvalProtocol) -> bool:
+    """Whether teachers see images otherwise in each epoch."""
+    return protocol.views.change and protocol.labels.source != "fixed"
+
+
+def compared_views(protocol: EvalProtocol, count: int) -> int:
+    """Views of a set of `count` images whose soft labels are compared with its hard ones."""
+    images = min(count, COMPARED)
+    return images * (math.ceil(COMPARED / images) if _labels_views(protocol) else 1)
+
+
 @dataclass(frozen=True)
 class Labelling:
     """Gives sets their soft labels.
@@ -291,8 +302,8 @@ class Labelling:
         """
         rows = choose(len(labelled.labels), COMPARED, generator(0, "teacher check"))
         epochs: list[int | None] = [None]
-        if self.protocol.views.change and self.protocol.labels.source != "fixed":
-            epochs = list(range(math.ceil(COMPARED / len(rows))))
+        if _labels_views(self.protocol):
+            epochs = list(range(compared_views(self.protocol, len(rows)) // len(rows)))
         named = [self._logits(labelled, epoch, rows) for epoch in epochs]
         right = torch.stack(named).argmax(dim=-1) == labelled.labels[rows]
         return right.float().mean().item()

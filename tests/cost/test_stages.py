@@ -14,8 +14,10 @@ from latentdc.cost.networks import evaluating_rows
 from latentdc.cost.stages import Sizes, classifier, published_student, student, works
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError
+from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.loading import load_protocol
 from latentdc.networks.build import outline
+from latentdc.preprocessing import Normalization
 from latentdc.priors.memory import kept_bytes
 from latentdc.prune.dynamics import Workspace
 from latentdc.prune.features import FEATURES
@@ -36,6 +38,7 @@ from latentdc.recipe import (
     Select,
     Selection,
 )
+from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.recipe.methods import MethodSettings
 from latentdc.recipe.networks import input_shape
 from latentdc.recipe.sampling import InfluenceSettings
@@ -91,6 +94,7 @@ def test_teachers_are_trained_and_asked_for_every_view():
     assert found["teachers"].work == 4 * TRAIN * STEP + TEST * CONVNET
     hard = 2 * 2 * (10 * 30 * STEP + TEST * CONVNET)
     assert found["evaluating convnet3@8"].work == hard + 2 * 2 * 10 * 30 * CONVNET
+    assert found["labelling"].work == 2 * 17 * 30 * CONVNET  # compared, some 500 of each row
 
 
 def test_stored_labels_are_made_once_for_each_set_and_take_disk():
@@ -98,9 +102,33 @@ def test_stored_labels_are_made_once_for_each_set_and_take_disk():
     changes = [f"labels={labels}", "augment=null", "views.flip=true"]
     found = of(replace(PIXEL, evaluate=replace(PIXEL.evaluate, changes=changes)))
     views = (1 + 2) * 5 * 30  # one distilled set, and a random one for each seed
-    assert found["labelling"].work == views * CONVNET
+    compared = 2 * 17 * 30
+    assert found["labelling"].work == (views + compared) * CONVNET
     assert found["labelling"].disk == {"soft labels": views * CLASSES * 2}
     assert found["evaluating convnet3@8"].work == 2 * 2 * (10 * 30 * STEP + TEST * CONVNET)
+
+
+@pytest.mark.parametrize("changes", [True, False])
+@pytest.mark.parametrize("source", ["stored", "online", "fixed"])
+def test_an_evaluation_with_soft_labels_takes_what_was_counted(source, changes, tmp_path):
+    teachers = [Teacher(network="convnet3@8", epochs=2, lr=0.2, batch=64)]
+    protocol = replace(
+        load_protocol("quick"),
+        labels=Labels(source=source, loss="kl", teachers=teachers),
+        **{"augment": None, "students": ["convnet3@8"], "seeds": 2, "steps": 3, "batch": 16},
+        views=Views(flip=changes),
+    )
+    train, test = open_splits(Data(resolution=8))
+    sets = {"some": train.select(torch.arange(0, 1437, 48)), "full": train}
+    sizes = Sizes(TRAIN, TEST, CLASSES, kept=TRAIN, side=8, values=192)
+    counts = {name: len(one) for name, one in sets.items()}
+    found, _ = evaluating_rows(protocol, counts["some"], counts, sizes, Hardware())
+    with FlopCounterMode(display=False) as counter:
+        evaluate_sets(
+            sets, test, protocol, train=train, normalization=Normalization(), trainings=tmp_path
+        )
+    # Networks are tried on an image first.
+    assert sum(one.work for one in found) == pytest.approx(counter.get_total_flops() / 2, rel=1e-3)
 
 
 def test_a_scorer_is_trained_and_looks_at_every_image_in_each_epoch():
