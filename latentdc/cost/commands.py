@@ -155,12 +155,12 @@ def _require_enough(recipe: Recipe, sizes: Sizes) -> None:
     """
     if sizes.smallest is not None:
         _require_smallest(recipe, sizes.smallest)
-    kept = sizes.kept if recipe.prune.coreset is None else sizes.train  # at most, of a given one
-    each, left = recipe.real_images_each, math.ceil(kept / sizes.classes)
+    each, left = recipe.real_images_each, math.ceil(sizes.kept / sizes.classes)
+    more = sizes.kept < sizes.train and recipe.prune.coreset is None
     if each > 1.1 * left:  # sizes are known about
         raise InputError(
             f"ipc={recipe.ipc} takes {each} different images of each class, and the core set has "
-            f"about {left}; lower ipc{MORE * (kept < sizes.train)}."
+            f"about {left}; lower ipc{MORE * more}."
         )
 
 
@@ -201,9 +201,9 @@ def sizes_of(recipe: Recipe) -> tuple[Sizes | None, dict[str, str]]:
     lines = {"data": f"{data.source}, {shown}"}
     if size is None:
         return None, {**lines, "training images": UNKNOWN}
-    kept = recipe.prune.expected(size.train, size.classes)
+    kept, about = scorers.core_set(recipe.prune, size.train, size.classes)
     lines["training images"] = f"{size.train:,} of {size.classes:,} classes"
-    lines["core set"] = f"about {kept:,} images"
+    lines["core set"] = about
     values = 3 * side**2 if images else side
     if images:
         lines["decoded images"] = in_bytes((size.train + size.test) * values)

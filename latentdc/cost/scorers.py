@@ -11,13 +11,28 @@ from latentdc.cost.stages import (
     classifier,
     shared_training,
 )
+from latentdc.plain_text import counted
+from latentdc.prune.coreset import Coreset
 from latentdc.prune.measures import Measures
 from latentdc.prune.score import PASSES, base_of
 from latentdc.prune.scorers import CHECKED
-from latentdc.recipe import Recipe, Scorer
+from latentdc.recipe import Prune, Recipe, Scorer
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.own import is_own
 from latentdc.recipe.rules import RULES
+
+
+def core_set(prune: Prune, images: int, classes: int) -> tuple[int, str]:
+    """How many of so many images are kept, and words for it.
+
+    Raises:
+        InputError: a core set is given that cannot be read.
+    """
+    if prune.coreset is not None:
+        kept = len(Coreset.load(prune.coreset))
+        return kept, counted(kept, "image")
+    kept = prune.expected(images, classes)
+    return kept, f"about {kept:,} images"
 
 
 def scoring(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage:

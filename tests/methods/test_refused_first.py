@@ -1,5 +1,6 @@
 """What a method cannot do is refused before anything is scored, trained or sampled."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from latentdc import run, run_parts
+from latentdc.data.open import open_splits
 from latentdc.distill import main
 from latentdc.errors import InputError
 from latentdc.methods import sampled
@@ -15,7 +17,8 @@ from latentdc.methods.context import Context
 from latentdc.methods.sampling import sampling
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.prune.coreset import Coreset
-from latentdc.recipe import Sampling
+from latentdc.prune.prune import prune_dataset
+from latentdc.recipe import Data, Prune, Sampling
 from latentdc.recipe.prior import Flow
 from latentdc.synthetic import SyntheticSet
 from tests.methods import setup
@@ -190,12 +193,22 @@ def test_a_dry_run_knows_about_how_many_images_there_are(capsys, overrides):
     main(["quick.yaml", *overrides, "ipc=2", "--dry-run"])
 
 
-def test_a_dry_run_asks_no_budget_of_a_core_set_that_is_given(capsys):
-    Path("given.parquet").touch()  # which is not read
+def give_core_set(count: int) -> None:
+    """`given.parquet`, of so many digits."""
+    train, _ = open_splits(Data(resolution=8))
+    prune_dataset(train.select(range(count)), Prune()).save("given.parquet")
+
+
+def test_a_dry_run_counts_a_core_set_that_is_given(capsys):
+    give_core_set(720)
     words = [*SELECTION, KIND, "prune.coreset=given.parquet"]
     main(["quick.yaml", *words, "ipc=60", "--dry-run"])
-    told = fails(capsys, 2, *words, "ipc=600", "--dry-run")
-    assert told.endswith("and the core set has about 144; lower ipc.")
+    assert re.search(r"^core set: +720 images$", capsys.readouterr().out, re.M)
+    told = fails(capsys, 2, *words, "ipc=100", "--dry-run")
+    assert told.endswith("and the core set has about 72; lower ipc.")
+    Path("damaged.parquet").touch()
+    told = fails(capsys, 2, *words, "prune.coreset=damaged.parquet", "--dry-run")
+    assert "cannot read the core set damaged.parquet" in told
 
 
 def test_a_dry_run_counts_the_smallest_class_of_a_folder(capsys, tmp_path):
@@ -216,7 +229,7 @@ def test_a_dry_run_counts_the_smallest_class_of_a_folder(capsys, tmp_path):
         "and the smallest class of the core set has at most 1; choose a smaller ipc, or keep"
         in told
     )
-    Path("given.parquet").touch()
+    give_core_set(12)
     main([*words, *kept, "prune.coreset=given.parquet", "ipc=2", "--dry-run"])
     main([*words, rows, "ipc=2", "evaluate.seeds=1", "--dry-run"])
     assert "1 seed of 2 rows, each trained on" in capsys.readouterr().out
