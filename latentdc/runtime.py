@@ -34,7 +34,7 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gath
 from torch import Tensor
 
 from latentdc import __version__, ranks
-from latentdc.errors import InputError, everywhere
+from latentdc.errors import InputError, everywhere, in_short
 from latentdc.heartbeat import connect_store, meeting, silence, start_heartbeat
 from latentdc.locks import lock_owner
 from latentdc.tf32 import precision_of, use_precision
@@ -131,11 +131,24 @@ def _refuse_ignored() -> None:
             "latentdc prepares nothing so; leave it at no, and compile priors with "
             "prior.compile=true."
         )
-    if os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower() == "fp8":
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision.lower() == "fp8":
         raise InputError(
             f"{config} mixed_precision=fp8, in which only what Accelerate prepares computes, and "
             "latentdc prepares nothing so; take bf16."
         )
+    if precision not in ("no", "bf16", "fp16"):  # which Accelerate names, and computes as `no`
+        raise InputError(
+            f"{config} mixed_precision={precision} (ACCELERATE_MIXED_PRECISION), and there are no, "
+            "bf16 and fp16; take one of these."
+        )
+    device = os.environ.get("ACCELERATE_TORCH_DEVICE")
+    try:
+        torch.empty(1, device=device)
+    except RuntimeError as error:
+        raise InputError(
+            f"ACCELERATE_TORCH_DEVICE={device} is no device here ({in_short(error)}); unset it."
+        ) from error
 
 
 def _accelerator(trackers: Sequence[str], folder: Path | None) -> Accelerator:

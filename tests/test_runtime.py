@@ -45,6 +45,9 @@ def test_a_precision_that_the_launcher_did_not_set_is_refused():
         ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", r"accumulation_steps=4.*leave it at 1"),
         ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", r"dynamo_backend=INDUCTOR.*prior\.compile=true"),
         ("ACCELERATE_MIXED_PRECISION", "fp8", "mixed_precision=fp8.*take bf16"),
+        ("ACCELERATE_MIXED_PRECISION", "BF16", "mixed_precision=BF16 .* no, bf16 and fp16; take"),
+        ("ACCELERATE_MIXED_PRECISION", "", "mixed_precision= .* no, bf16 and fp16; take"),
+        ("ACCELERATE_TORCH_DEVICE", "gpu", r"TORCH_DEVICE=gpu is no device here .*; unset it\."),
     ],
 )
 def test_what_the_launcher_asks_for_in_vain_is_refused(monkeypatch, variable, value, told):
