@@ -97,8 +97,14 @@ REFUSED = [
     (
         Recipe,
         {"distill": Matching(lr_z=0.0, lr_c=0.0)},
-        r"lr_z=0 and distill\.lr_c=0 .* nothing would move in 1000 steps",
+        r"lr_z=0 and distill\.lr_c=0 .* nothing would move in 1,000 steps",
     ),
+    (
+        Recipe,
+        {"distill": Matching(lr_z=0.0, lr_c=0.0, steps=1)},
+        r"nothing would move in 1 step\. Give",
+    ),
+    (Prune, {"window": (1, 2), "scorer": Scorer(epochs=1)}, "first .* of the scorer's 1 epoch to"),
     (
         Recipe,
         {"distill": Matching(lr_z=0.0), "prior": PriorSettings(kind="pixel")},

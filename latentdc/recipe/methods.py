@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from latentdc.errors import nearest
+from latentdc.plain_text import counted
 from latentdc.recipe.data import require_images
 from latentdc.recipe.fields import check_fields, require
 from latentdc.recipe.own import FORM, Own, is_own
@@ -209,7 +210,7 @@ def _check_matching(recipe: Any) -> dict[str, Any]:
     require(
         moves or distill.steps == 0 or kind == "mtt",  # which learns a rate all the same
         f"distill.lr_z=0 and distill.lr_c={rate} with prior.kind="
-        f"{prior.kind}: nothing would move in {distill.steps} steps. Give one that "
+        f"{prior.kind}: nothing would move in {counted(distill.steps, 'step')}. Give one that "
         "moves something a rate (only a diffusion prior has conditions), or take "
         "distill.steps=0 for the images as they start.",
     )
@@ -217,7 +218,7 @@ def _check_matching(recipe: Any) -> dict[str, Any]:
     last = trajectory.max_start_epoch - 1 + trajectory.expert_epochs
     require(
         kind != "mtt" or last <= recipe.experts.epochs,
-        f"objective.trajectory wants weights of experts after up to {last} epochs "
+        f"objective.trajectory wants weights of experts after up to {counted(last, 'epoch')} "
         f"(max_start_epoch - 1 + expert_epochs), and experts.epochs is {recipe.experts.epochs}.",
     )
     require(
@@ -312,7 +313,7 @@ def _count(recipe: Any, images: int, shown: str) -> dict[str, Any]:
     prune = recipe.prune
     require(
         prune.keep == 1 and prune.scope == "class" and prune.count in (None, images),
-        f"{shown} at ipc {recipe.ipc} take exactly {images} images of each class; leave "
+        f"{shown} at ipc {recipe.ipc} take exactly {counted(images, 'image')} of each class; leave "
         "prune.keep, prune.count, prune.times_ipc and prune.scope out.",
     )
     return {"prune": replace(prune, count=images)}

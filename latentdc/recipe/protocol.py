@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from latentdc.errors import InputError
+from latentdc.plain_text import counted
 from latentdc.recipe.fields import check_augment, check_fields, require
 from latentdc.recipe.identity import changed, digest, first_default, idle
 from latentdc.recipe.labels import Labels, Views
@@ -196,8 +197,8 @@ class EvalProtocol:
         """The protocol in steps and one batch size, for so many images of so many classes."""
         if images < 1 or classes < 1:
             raise InputError(
-                f"protocol {self.name} trains on images of classes, got {images} images of "
-                f"{classes} classes."
+                f"protocol {self.name} trains on images of classes, got "
+                f"{counted(images, 'image')} of {counted(classes, 'class')}."
             )
         ipc = -(-images // classes)
         doubled = self.batch_double_from is not None and classes >= self.batch_double_from

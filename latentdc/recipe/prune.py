@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from latentdc.plain_text import counted
 from latentdc.recipe.data import Data, refuse_image_keys
 from latentdc.recipe.fields import check_fields, expand_home, require, require_normalization
 from latentdc.recipe.networks import check_network, pretrained
@@ -252,8 +253,8 @@ class Prune:
         )
         require(
             1 <= first <= last <= epochs,
-            f"prune.window is the first and the last of the scorer's {epochs} epochs to look at, "
-            f"such as [1, {min(epochs, 5)}], got [{first}, {last}].",
+            f"prune.window is the first and the last of the scorer's {counted(epochs, 'epoch')} "
+            f"to look at, such as [1, {min(epochs, 5)}], got [{first}, {last}].",
         )
         needed = "tdds" in (self.score, self.rules.base, *self.columns) and self.scores is None
         require(

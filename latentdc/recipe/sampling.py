@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from latentdc.plain_text import counted
 from latentdc.recipe.fields import check_fields, expand_home, require
 from latentdc.recipe.own import FORM, Own, is_own
 from latentdc.recipe.pools import Select
@@ -403,6 +404,7 @@ class Sampling:
             window = guide.window
             require(
                 window is None or window[1] <= steps,
-                f"sampling.{name}.window={list(window or ())} is outside of the {steps} steps of "
-                f"prior.steps, which are counted from 0; end it at {steps} at most.",
+                f"sampling.{name}.window={list(window or ())} is outside of the "
+                f"{counted(steps, 'step')} of prior.steps, which are counted from 0; end it at "
+                f"{steps} at most.",
             )
