@@ -3,8 +3,10 @@
 Torch's own default on GPUs is TF32 in cuDNN's convolutions and float32 in matrix products.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from latentdc.errors import InputError
@@ -13,9 +15,38 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+@dataclass(eq=False)
+class _Call:
+    put_back: Callable[[], None]  # the flags as it found them
+
+
+_calls: list[_Call] = []  # that run now, in the order of their starts
+_lock = RLock()
+
+
 @contextmanager
 def flags_put_back() -> Iterator[None]:
     """Leave torch's flags as they were before; as a decorator too.
+
+    They are one for all threads: a call that ends before a later one leaves it to put them back.
+    """
+    with _lock:
+        call = _Call(_found_flags())
+        _calls.append(call)
+    try:
+        yield
+    finally:
+        with _lock:
+            later = _calls[_calls.index(call) + 1 :]
+            _calls.remove(call)
+            if later:
+                later[0].put_back = call.put_back
+            else:
+                call.put_back()
+
+
+def _found_flags() -> Callable[[], None]:
+    """What sets torch's flags to what they are now.
 
     A caller has set them by `allow_tf32` or by `fp32_precision`, after which torch refuses to read
     the former.
@@ -30,14 +61,15 @@ def flags_put_back() -> Iterator[None]:
     for one in (matmul, cudnn):
         with suppress(RuntimeError):
             older.append((one, one.allow_tf32))
-    try:
-        yield
-    finally:
+
+    def put_back() -> None:
         for one, allowed in older:
             one.allow_tf32 = allowed
         for one, precision in zip(products, found, strict=True):
             if one.fp32_precision != precision:
                 one.fp32_precision = precision
+
+    return put_back
 
 
 def use_precision(wanted: str | None, accelerator: "Accelerator") -> None:

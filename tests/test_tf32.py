@@ -47,6 +47,17 @@ def test_tf32_is_put_back_after_an_error():
         breaks()
 
 
+def test_tf32_is_put_back_when_the_last_of_two_threads_has_ended():
+    before, first, second = flags(), flags_put_back(), flags_put_back()
+    first.__enter__()
+    use_precision("tf32", accelerator())
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert flags() == (True, True)  # the second one began so
+    second.__exit__(None, None, None)
+    assert flags() == before
+
+
 def test_tf32_that_a_caller_set_by_torchs_newer_names_is_recorded_and_put_back():
     products = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
     before = [one.fp32_precision for one in products]
