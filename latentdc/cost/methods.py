@@ -42,7 +42,8 @@ def matching_costs(
         space = prior.autoencoder
     inputs = prior_inputs(space, 1)
     needs = backward_needs(prior, inputs, denoises=denoises)
-    latents, weights = latent_bytes(inputs, prior, images), 4 * prior_parameters(prior)
+    moments = 2 if settings.optimizer == "adam" else 1
+    latents, weights = latent_bytes(inputs, images, moments), 4 * prior_parameters(prior)
     kept = weights + latents.held / processes
     apart = ipc if classes_apart(recipe.objective, classes, prior.resolution) else None
     plan = decoding_plan(recipe, needs, here, hardware, kept, ipc=apart)
@@ -67,7 +68,7 @@ def matching_costs(
         f"{counted(steps, 'step')} of {in_work(of_prior)} in the prior and {in_work(of_student)} "
         f"in students, {in_work(begin)} to encode and {in_work(end)} to decode {images:,} images",
         disk={
-            f"{KEPT} checkpoints and the next one": (KEPT + 1) * latents.saved,
+            f"{KEPT} checkpoints and the next one": (KEPT + 1) * latents.held,
             SETS: 2 * (latents.shared + images * sample),
         },
         memory=kept + held,
@@ -261,22 +262,20 @@ class LatentBytes:
     Attributes:
         learned: z and c.
         shared: with the noise, as a set carries them.
-        held: with momentum too, as they lie in memory.
-        saved: as a checkpoint has them.
+        held: with what the optimiser keeps too, as they lie in memory and in a checkpoint.
     """
 
     learned: int
     shared: int
     held: int
-    saved: int
 
 
-def latent_bytes(inputs: Inputs, prior: Prior, images: int) -> LatentBytes:
-    """Bytes of the latents of so many images; `inputs` are those of one."""
-    z, c, _ = inputs
+def latent_bytes(inputs: Inputs, images: int, moments: int) -> LatentBytes:
+    """Bytes of so many images like one, with so many moments of each gradient."""
+    z, c, noise = inputs
     learned = 4 * images * (z.numel() + (0 if c is None else c.numel()))
-    shared = learned + 4 * images * z.numel() * prior.has_noise
-    return LatentBytes(learned, shared, shared + learned, shared + learned)
+    shared = learned + 4 * images * (0 if noise is None else noise.numel())
+    return LatentBytes(learned, shared, shared + moments * learned)
 
 
 def encoding(prior: Prior) -> float:

@@ -233,7 +233,7 @@ def _labelling(
     labels = protocol.labels
     if labels.source == "hard":
         return [], 0
-    work, forward, memory, busiest, ways = 0.0, 0.0, 0.0, 0.0, set()
+    work, forward, memory, busiest, weights, ways = 0.0, 0.0, 0.0, 0.0, 0, set()
     for teacher in labels.teachers:
         network = classifier(teacher, size.classes, teacher.resolution or size.side)
         forward += network.forward
@@ -243,11 +243,13 @@ def _labelling(
             shared = shared_training(teacher.network, size.side, batch, size, hardware)
             work, busiest = work + training, busiest + training / shared.divided
             memory = max(memory, network.trained(batch, divided=shared.divided))
+            weights += 4 * network.weights
             ways.add(shared.told)
     checked = min(CHECKED, size.test) * forward
     named = ", ".join(teacher.network for teacher in labels.teachers)
     told = f"{named}, trained where they have no weights{''.join(sorted(ways))}"
-    stages = [Stage("teachers", work + checked, told, {}, memory, busiest=busiest + checked)]
+    kept = {"teachers": weights} if weights else {}
+    stages = [Stage("teachers", work + checked, told, kept, memory, busiest=busiest + checked)]
     compared = sum(soft_labels.compared_views(protocol, count) for count in counts.values())
     views, disk = 0, dict[str, float]()
     if labels.source == "stored":

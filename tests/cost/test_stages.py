@@ -92,6 +92,7 @@ def test_teachers_are_trained_and_asked_for_every_view():
     changes = [f"labels={labels}", "augment=null", "views.flip=true"]
     found = of(replace(PIXEL, evaluate=replace(PIXEL.evaluate, changes=changes)))
     assert found["teachers"].work == 4 * TRAIN * STEP + TEST * CONVNET
+    assert found["teachers"].disk == {"teachers": 4 * WEIGHTS}
     hard = 2 * 2 * (10 * 30 * STEP + TEST * CONVNET)
     assert found["evaluating convnet3@8"].work == hard + 2 * 2 * 10 * 30 * CONVNET
     assert found["labelling"].work == 2 * 17 * 30 * CONVNET  # compared, some 500 of each row
@@ -310,6 +311,13 @@ def test_denoising_costs_one_call_there_and_back_and_the_decoder_at_the_end(tmp_
         prior_settings = replace(recipe.prior, memory=memory)
         found = of(replace(recipe, prior=prior_settings), memory=1e9)["distilling"]
         assert found.work == images * (7 * 2 * call + decoder + encoder) > 0
+    latents, pixels = 4 * images * z.numel(), 192 * images
+    for optimizer, moments in (("sgd", 1), ("adam", 2)):
+        settings = replace(recipe.distill, optimizer=optimizer, lr_z=0.1)
+        assert of(replace(recipe, distill=settings))["distilling"].disk == {
+            "2 checkpoints and the next one": 3 * (1 + moments) * latents,
+            "the set and the next one": 2 * (latents + pixels),  # without noise
+        }
 
 
 @pytest.mark.slow
