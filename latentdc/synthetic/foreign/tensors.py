@@ -147,10 +147,25 @@ def _labels(
     soft = labels.float()
     if bool(((soft == 0) | (soft == 1)).all()) and bool((soft.sum(dim=1) == 1).all()):
         return soft.argmax(dim=1), None
-    one = torch.ones(len(soft))
-    if bool((soft >= 0).all()) and torch.allclose(soft.sum(dim=1), one, atol=1e-3):
+    sums = soft.sum(dim=1)
+    if bool((soft >= 0).all()) and torch.allclose(sums, torch.ones(len(soft)), atol=1e-3):
         soft = soft.clamp(min=1e-12).log()
+    elif bool((soft >= 0).all()):
+        _warn_of_shares(soft, sums, path)
     return soft.argmax(dim=1), soft
+
+
+def _warn_of_shares(soft: Tensor, sums: Tensor, path: Path) -> None:
+    """Say so where soft labels that are read as logits look like probabilities of another sum."""
+    low, high = float(sums.min()), float(sums.max())
+    if float(soft.max()) <= 1 or high - low <= 1e-3 * high:
+        say(
+            "warning",
+            f"{path}: no soft label is negative, and those of an image add up to "
+            f"{f'{low:.4g}' if high - low <= 1e-3 * high else f'{low:.4g} to {high:.4g}'}; they "
+            "are read as logits. If they are probabilities, divide those of each image by their "
+            "sum.",
+        )
 
 
 def _levels(images: Tensor, path: Path, preprocessing: Preprocessing, *, named: bool) -> Tensor:

@@ -1,4 +1,5 @@
 import pickle
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -53,6 +54,25 @@ def test_soft_labels_are_kept_as_logits(tmp_path):
     shares = logits.softmax(dim=1)
     found, _ = read_tensors(mtt(tmp_path / "b", SEEN, shares), NAMES, 1, None, PLAIN)
     torch.testing.assert_close(found.soft_labels.softmax(dim=1), shares[::2])
+
+
+SHARES = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.1, 0.1, 0.8]]).repeat_interleave(2, 0)
+
+
+@pytest.mark.parametrize(
+    ("soft", "told"),
+    [
+        (SHARES * torch.linspace(0.9, 0.98, 6)[:, None], r"add up to 0\.9 to 0\.98; they are read"),
+        (SHARES * 100, r"add up to 100; they are read as logits"),
+        (SHARES.log(), None),
+        (SHARES, None),
+        (SHARES * torch.linspace(3, 5, 6)[:, None], None),  # of a last layer with a ReLU
+    ],
+)
+def test_probabilities_that_do_not_add_up_to_one_are_warned_of(tmp_path, capsys, soft, told):
+    read_tensors(mtt(tmp_path, SEEN, soft), NAMES, None, None, PLAIN)
+    found = capsys.readouterr().err
+    assert re.search(told, found) if told else "add up to" not in found
 
 
 @pytest.mark.parametrize("rate", [0.03, torch.tensor(0.03), np.float32(0.03), torch.tensor([0.03])])
