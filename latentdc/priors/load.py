@@ -120,8 +120,9 @@ def _own(settings: PriorSettings, *, resolution: int, device: Any, **offered: An
     try:
         z = prior.encode(images).detach().requires_grad_()
         c = prior.condition(torch.zeros(2, dtype=torch.int64, device=device))
+        noise = torch.randn(z.shape, generator=source).to(z) if prior.has_noise else None
         with torch.enable_grad():
-            decoded = prior.decode(z, c, torch.randn_like(z) if prior.has_noise else None)
+            decoded = prior.decode(z, c, noise)
             (gradient,) = torch.autograd.grad(decoded.sum(), [z])
     except Exception as error:
         raise failed(label, "fails on two random images", error) from error

@@ -422,6 +422,19 @@ class NoWay(Pixels):
     encode = None
 
 
+class Noisy(Pixels):
+    has_noise = True
+
+    def decode(self, z, c, noise):
+        return z + noise
+
+
+def test_a_prior_of_ones_own_is_tried_without_draws_from_the_callers_stream():
+    before = torch.get_rng_state()
+    assert load_prior(PriorSettings(kind=Noisy), resolution=8).has_noise
+    assert torch.equal(before, torch.get_rng_state())
+
+
 def test_a_prior_of_ones_own_is_tried_there_and_back():
     prior = load_prior(PriorSettings(kind=Pixels), resolution=8)
     assert isinstance(prior, Pixels) and prior.latent_shape == (3, 8, 8)
