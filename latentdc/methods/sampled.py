@@ -174,8 +174,11 @@ def _check_counts(
 
 
 def _check_room(classes: int, prior: DiffusionPrior, settings: Sampling, context: Context) -> None:
-    """Refuse more candidates than memory holds until the choice, or than can be compared."""
-    free, values = free_bytes(prior.device), math.prod(prior.latent_shape)
+    """Refuse more candidates than memory holds until the choice, or than can be compared.
+
+    All processes refuse what one of them has no room for.
+    """
+    free, values = min(gather_object([free_bytes(prior.device)])), math.prod(prior.latent_shape)
     own = -(-classes // context.accelerator.num_processes)
     groups, per_group = settings.select.groups, own * context.ipc * values * 4
     most = f"lower sampling.select.groups to {max(2, free // per_group):,} at most"

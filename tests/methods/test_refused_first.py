@@ -98,6 +98,12 @@ def test_more_candidates_than_memory_holds_or_than_hours_compare(
     assert told in line and "lower sampling.select.groups to " in line
 
 
+def test_all_processes_refuse_candidates_that_one_of_them_has_no_memory_for(capsys, monkeypatch):
+    monkeypatch.setattr(sampled, "gather_object", lambda free: [*free, 1])  # and another's
+    line = refused(capsys, *SAMPLING, "sampling.select={kind: centroids, groups: 2}")
+    assert "20 candidates (sampling.select.groups=2) stay until the choice" in line
+
+
 @pytest.mark.parametrize(
     ("scorer", "told"),
     [
