@@ -98,6 +98,8 @@ def _told(error: BaseException) -> tuple[str, int] | None:
         if _process_lost(one):
             told = f"another process has ended, or cannot be reached ({text[:200]}); {again}."
             return told, EXIT["run"]
+        if isinstance(one, FileNotFoundError) and not _in_a_folder():
+            return "the working folder is gone; change to one that is there.", EXIT["input"]
         if isinstance(one, OSError):
             return _of_system(one), EXIT["run"]
     from latentdc.recipe.own import failed_at
@@ -158,6 +160,14 @@ def _of_system(error: OSError) -> str:
     files = [str(name) for name in (error.filename, error.filename2) if name is not None]
     named = ", ".join(name if len(name) < 200 else f"{name[:200]}..." for name in files)
     return f"{named}{': ' if named else ''}{said}{hints.get(error.errno or 0, '')}."
+
+
+def _in_a_folder() -> bool:
+    """Whether the working folder is there: what is named from it can be found."""
+    try:
+        return bool(os.getcwd())
+    except FileNotFoundError:
+        return False
 
 
 def _unread() -> bool:

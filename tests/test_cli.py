@@ -159,6 +159,19 @@ def test_what_the_system_refuses_is_one_line(capsys, monkeypatch, error, code, w
     assert line.startswith(f"latentdc: error: {words}") and len(line) < 400
 
 
+def test_a_working_folder_that_was_removed_is_what_is_told(capsys, monkeypatch, tmp_path):
+    recipe = tmp_path / "x.yaml"
+    recipe.write_text("data: {source: digits}\nevaluate: {rows: []}\n")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit) as end:
+        cli.main(["distill", str(recipe), f"output={tmp_path}/run"])
+    assert end.value.code == 2
+    told = capsys.readouterr().err
+    assert told.endswith("error: the working folder is gone; change to one that is there.\n")
+
+
 @pytest.mark.parametrize(
     "error",
     [
