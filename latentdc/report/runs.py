@@ -166,7 +166,8 @@ def _open(folder: Path, top: Path, frame: pd.DataFrame | None, each: int) -> Run
     name = "/".join(folder.relative_to(top).parts) or folder.resolve().name
     if frame is not None and digest is not None:
         own = frame[(frame["hash"] == digest) & ~frame["set"].isin(BASELINES)]
-        here = [home == folder.resolve() for home, _ in own["origin"]]  # another may have its copy
+        home = folder.resolve(), None  # another may have its copy
+        here = [origin == home for origin in own["origin"]]
         own = own[here] if any(here) else own
         name = name if own.empty else str(own["name"].iloc[0])
     recipe, scores, coreset = folder / RECIPE, folder / SCORES, folder / CORESET

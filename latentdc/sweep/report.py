@@ -140,7 +140,7 @@ def comparison(sweep: Sweep, results: ByPoint) -> tuple[pd.DataFrame | None, str
         held against, where there is one.
     """
     axes = [axis for axis in sweep.axes if axis not in (sweep.over, "ipc")]
-    base = next(iter(sweep.against.values())) if list(sweep.against) == axes else None
+    base = sweep.against.get(axes[0]) if len(axes) == 1 else None
     frame = _trainings(sweep, results, axes, BASELINES)
     return frame, base if frame is not None and base in set(frame["name"]) else None
 

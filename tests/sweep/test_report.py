@@ -2,10 +2,13 @@ from dataclasses import replace
 
 import pytest
 
+from latentdc.report import page
+from latentdc.results.result import load
 from latentdc.sweep.picture import draw, picture
 from latentdc.sweep.report import comparison, table
 from latentdc.sweep.run import cell_result
 from latentdc.sweep.spec import Sweep
+from tests.report.toys import run_folder
 from tests.results import toys
 
 AXES = {"rule": {"easy": [], "hard": []}, "kept": {"1 %": [], "10 %": []}}
@@ -177,3 +180,11 @@ def test_a_page_is_held_against_the_row_that_is_there_and_counts_each_test_set_a
     assert full.groupby("result")["test"].nunique().max() == 1 and full["result"].nunique() == 4
     assert comparison(sweep, {("hard",): cells["hard",]})[1] is None
     assert comparison(sweep, {}) == (None, None)
+
+
+def test_a_sweep_over_images_per_class_alone_has_its_page(tmp_path):
+    sweep = Sweep(recipe="digits_ipc1", axes={"ipc": {"one": ["ipc=1"], "ten": ["ipc=10"]}})
+    folder = run_folder(tmp_path / "one")
+    frame, base = comparison(sweep, {("one",): load(folder / "results.json")})
+    assert base is None and "distilled" in set(frame["name"])
+    page.write(tmp_path / "x.html", [folder], frame=frame)
