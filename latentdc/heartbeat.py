@@ -135,10 +135,11 @@ class _Heart(threading.Thread):
 
 def _end_process(rank: int, why: str) -> None:
     time.sleep(2 if rank > 0 else 0)  # what the main one tells is told
-    print(
-        f"\nlatentdc: error: rank {rank}: {why}; finished files are whole, start the run again to "
-        "go on.",
-        file=sys.stderr,
-        flush=True,
-    )
+    with suppress(Exception):  # nobody may read it any more
+        print(
+            f"\nlatentdc: error: rank {rank}: {why}; finished files are whole, start the run again "
+            "to go on.",
+            file=sys.stderr,
+            flush=True,
+        )
     os._exit(1)  # the main thread waits inside a collective, which nothing interrupts

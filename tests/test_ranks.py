@@ -95,6 +95,20 @@ def test_a_process_that_works_alone_for_longer_than_the_silence_does_not(tmp_pat
     assert code == 0 and told == [], everything
 
 
+def test_a_process_whose_errors_nobody_reads_ends_too():
+    program = (
+        "import os, threading, time\n"
+        "from latentdc.heartbeat import _end_process\n"
+        "reader, writer = os.pipe()\n"
+        "os.dup2(writer, 2), os.close(writer), os.close(reader)\n"
+        "threading.Thread(target=_end_process, args=(0, 'alone'), daemon=True).start()\n"
+        "time.sleep(5)\n"
+        "os._exit(3)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run([sys.executable, "-c", program], env=environment).returncode == 1
+
+
 def test_a_process_that_does_not_start_does_not_hold_up_the_others():
     code, told, everything = broken("late", "1", silence=8)
     line = "latentdc: error: rank 0: the other processes have not all started after 30 seconds"
