@@ -55,3 +55,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def in_short(error: BaseException, length: int | None = 200) -> str:
     """What an error says, in one line of so many characters; None takes all of them."""
     return " ".join(str(error).split())[:length]
+
+
+def counted(count: int, name: str) -> str:
+    """A whole number and what it counts, `1 class` or `2 classes`."""
+    return f"{count:,} {name}" + ("" if count == 1 else "es" if name.endswith("s") else "s")

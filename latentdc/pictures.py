@@ -12,11 +12,11 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from latentdc.arguments import require_whole
-from latentdc.errors import InputError
+from latentdc.errors import InputError, counted
 from latentdc.figures import new_figure
 from latentdc.images import Images, kind_of, to_uint8
 from latentdc.io import writing
-from latentdc.plain_text import counted, in_picture, printable
+from latentdc.plain_text import in_picture, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

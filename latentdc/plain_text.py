@@ -19,11 +19,6 @@ _LATEX = {
 _TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # of Unicode: what follows runs the other way
 
 
-def counted(count: int, name: str) -> str:
-    """A whole number and what it counts, `1 class` or `2 classes`."""
-    return f"{count:,} {name}" + ("" if count == 1 else "es" if name.endswith("s") else "s")
-
-
 @dataclass(frozen=True)
 class Number:
     """A number of a table as it is written, and as it is sorted and drawn by.

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 from latentdc import cli, ranks
-from latentdc.errors import InputError, RunError
+from latentdc.errors import InputError, RunError, counted
 from latentdc.locks import locked
-from latentdc.plain_text import counted
 from latentdc.recipe.fields import build
 from latentdc.recipe.networks import parse_network
 from latentdc.recipe.own import is_own, own_names

@@ -151,7 +151,7 @@ def test_settings_lie_below_everything():
             f"{name} imports {other}"
             for name, others in graph().items()
             for other in others
-            if folder(name) == "recipe" and folder(other) not in ("recipe", "errors", "plain_text")
+            if folder(name) == "recipe" and folder(other) not in ("recipe", "errors")
         },
     )
 

@@ -14,12 +14,11 @@ from latentdc.cost import networks, scorers
 from latentdc.cost.stages import SETS, Hardware, Sizes, Stage, classifier, student
 from latentdc.data.open import class_count, kept_size
 from latentdc.data.vectors import vector_width
-from latentdc.errors import InputError
+from latentdc.errors import InputError, counted
 from latentdc.estimates import UNKNOWN, aligned, in_bytes, in_work
 from latentdc.evaluate.loading import recipe_protocol
 from latentdc.experts.files import experts_folder
 from latentdc.methods import takes_prior
-from latentdc.plain_text import counted
 from latentdc.preprocessing import unread_standardization
 from latentdc.priors.base import Prior
 from latentdc.priors.files import WeightsMissing

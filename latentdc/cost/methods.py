@@ -8,13 +8,13 @@ from torch import Tensor
 
 from latentdc.checkpoint import KEPT
 from latentdc.cost.stages import SETS, Hardware, Sizes, Stage, classifier, student
+from latentdc.errors import counted
 from latentdc.estimates import in_bytes, in_work, multiply_adds
 from latentdc.methods.latents import most_together
 from latentdc.methods.rates import most_trial_steps
 from latentdc.networks.base import batch_norms
 from latentdc.networks.build import outline
 from latentdc.objectives.denoise import DENOISED
-from latentdc.plain_text import counted
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior

@@ -14,10 +14,10 @@ from latentdc.cost.stages import (
     shared_training,
     student,
 )
+from latentdc.errors import counted
 from latentdc.estimates import in_work
 from latentdc.evaluate import label_store, loading, soft_labels
 from latentdc.experts.training import divides_experts, expert_bytes
-from latentdc.plain_text import counted
 from latentdc.prune.scorers import CHECKED
 from latentdc.recipe import BASELINES, Experts, Recipe
 from latentdc.recipe.labels import Labels

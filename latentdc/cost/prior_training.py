@@ -11,8 +11,8 @@ from latentdc.cost.commands import summary
 from latentdc.cost.stages import Hardware, Stage, works
 from latentdc.data.open import class_count, kept_size
 from latentdc.draws import own_streams
+from latentdc.errors import counted
 from latentdc.estimates import UNKNOWN, in_bytes, multiply_adds
-from latentdc.plain_text import counted
 from latentdc.priors.denoisers import UNetDenoiser
 from latentdc.priors.memory import kept_bytes
 from latentdc.priors.small import build_autoencoder, build_unet

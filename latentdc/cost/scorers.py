@@ -11,7 +11,7 @@ from latentdc.cost.stages import (
     classifier,
     shared_training,
 )
-from latentdc.plain_text import counted
+from latentdc.errors import counted
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.measures import Measures
 from latentdc.prune.score import PASSES, base_of

@@ -18,11 +18,10 @@ from latentdc import pictures, ranks
 from latentdc.arguments import class_names_of, picked_rows, require_a, require_whole
 from latentdc.data import convert
 from latentdc.draws import choose, generator
-from latentdc.errors import InputError
+from latentdc.errors import InputError, counted
 from latentdc.images import Images, Kind, MappedImages, kind_of
 from latentdc.io import hash_bytes
 from latentdc.modes import in_plain_modes
-from latentdc.plain_text import counted
 from latentdc.recipe.fields import show
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from latentdc.data.files import exists, usual_split
 from latentdc.data.folder import folder_split, is_class_tree, is_flat
 from latentdc.data.tar import holds_tars, tar_split
 from latentdc.data.vectors import Split, class_names, open_vectors, stored_split
-from latentdc.errors import InputError, is_full
+from latentdc.errors import InputError, counted, is_full
 from latentdc.modes import in_plain_modes
-from latentdc.plain_text import counted, printable
+from latentdc.plain_text import printable
 from latentdc.preprocessing import (
     Normalization,
     Preprocessing,

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from latentdc import arguments, io, ranks, runtime, training
 from latentdc.data.dataset import Dataset
 from latentdc.divided import is_divided, process_facts
-from latentdc.errors import InputError
+from latentdc.errors import InputError, counted
 from latentdc.evaluate import accuracy_files, soft_labels
 from latentdc.evaluate.baselines import Candidate, Labelled, require_sets
 from latentdc.evaluate.setting import (
@@ -28,7 +28,6 @@ from latentdc.evaluate.training import train_together
 from latentdc.images import kind_of
 from latentdc.modes import in_plain_modes
 from latentdc.networks.build import forward_work, try_network
-from latentdc.plain_text import counted
 from latentdc.preprocessing import Preprocessing
 from latentdc.recipe import BASELINES
 from latentdc.recipe.protocol import EvalProtocol

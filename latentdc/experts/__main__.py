@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from latentdc import cli, io, locks, ranks, run_folder, tf32
-from latentdc.errors import InputError
-from latentdc.plain_text import counted
+from latentdc.errors import InputError, counted
 from latentdc.recipe import Recipe
 from latentdc.recipe.data import require_images
 from latentdc.recipe.networks import check_network

@@ -25,9 +25,8 @@ from torch.func import functional_call
 
 from latentdc import io, run_folder
 from latentdc.data.dataset import Dataset, class_counts
-from latentdc.errors import InputError
+from latentdc.errors import InputError, counted
 from latentdc.networks.build import build_network, outline
-from latentdc.plain_text import counted
 from latentdc.preprocessing import Preprocessing
 from latentdc.prune.scorers import least_accuracy, real_accuracy
 from latentdc.recipe import Data, Experts, ObjectiveSettings, Prune, identity

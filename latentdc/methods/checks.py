@@ -11,12 +11,11 @@ from accelerate import Accelerator
 
 from latentdc.arguments import require_a, require_able
 from latentdc.data.dataset import Dataset
-from latentdc.errors import InputError
+from latentdc.errors import InputError, counted
 from latentdc.methods.context import Context
 from latentdc.methods.latents import require_enough_images
 from latentdc.methods.real import separable
 from latentdc.objectives.base import LEARNED_LR, Objective
-from latentdc.plain_text import counted
 from latentdc.priors.base import Prior
 from latentdc.priors.classes import match_classes
 from latentdc.priors.pixel import VectorPrior

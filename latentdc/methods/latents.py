@@ -18,10 +18,9 @@ from torch import Tensor
 
 from latentdc import draws
 from latentdc.data.dataset import Dataset
-from latentdc.errors import InputError
+from latentdc.errors import InputError, counted
 from latentdc.images import as_floats
 from latentdc.methods.context import ByClass, State
-from latentdc.plain_text import counted
 from latentdc.priors.base import Prior
 from latentdc.priors.classes import match_classes
 

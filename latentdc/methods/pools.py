@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from latentdc.draws import choose, generator
-from latentdc.errors import InputError
+from latentdc.errors import InputError, counted
 from latentdc.images import Images, fetch, forward_batch
-from latentdc.plain_text import counted
 from latentdc.prune.rules.predictions import cross_entropy
 from latentdc.prune.rules.sets import best_groups
 from latentdc.prune.scorers import AT_ONCE, Classifier

@@ -17,13 +17,12 @@ import torch
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
-from latentdc.errors import InputError
+from latentdc.errors import InputError, counted
 from latentdc.images import as_floats
 from latentdc.io import hash_bytes
 from latentdc.methods.context import Context, check_call
 from latentdc.methods.pools import Candidates, among_real, classify, select
 from latentdc.modes import in_plain_modes
-from latentdc.plain_text import counted
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.scorers import Classifier

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
-from latentdc.errors import nearest
-from latentdc.plain_text import counted
+from latentdc.errors import counted, nearest
 from latentdc.recipe.data import require_images
 from latentdc.recipe.fields import check_fields, require
 from latentdc.recipe.own import FORM, Own, is_own

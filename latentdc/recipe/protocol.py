@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from latentdc.errors import InputError
-from latentdc.plain_text import counted
+from latentdc.errors import InputError, counted
 from latentdc.recipe.fields import check_augment, check_fields, require
 from latentdc.recipe.identity import changed, digest, first_default, idle
 from latentdc.recipe.labels import Labels, Views

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from latentdc.plain_text import counted
+from latentdc.errors import counted
 from latentdc.recipe.data import Data, refuse_image_keys
 from latentdc.recipe.fields import check_fields, expand_home, require, require_normalization
 from latentdc.recipe.networks import check_network, pretrained

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from latentdc.plain_text import counted
+from latentdc.errors import counted
 from latentdc.recipe.fields import check_fields, expand_home, require
 from latentdc.recipe.own import FORM, Own, is_own
 from latentdc.recipe.pools import Select

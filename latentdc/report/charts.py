@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from latentdc.plain_text import counted
+from latentdc.errors import counted
 
 WIDTH, HEIGHT = 460, 290
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 46  # margins

@@ -16,8 +16,8 @@ from markupsafe import Markup
 
 from latentdc import __version__, config, io
 from latentdc.data.dataset import Dataset
-from latentdc.errors import InputError
-from latentdc.plain_text import Number, counted, in_page
+from latentdc.errors import InputError, counted
+from latentdc.plain_text import Number, in_page
 from latentdc.published import published
 from latentdc.recipe import BASELINES
 from latentdc.recipe.rules import RULES

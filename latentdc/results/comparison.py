@@ -15,8 +15,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from latentdc import plain_text
-from latentdc.errors import InputError, nearest
-from latentdc.plain_text import Number, Rows, counted
+from latentdc.errors import InputError, counted, nearest
+from latentdc.plain_text import Number, Rows
 from latentdc.recipe import BASELINES
 from latentdc.results import result
 from latentdc.results.robustness import robustness

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from latentdc.plain_text import aligned_table, counted, in_markdown, markdown_table
+from latentdc.errors import counted
+from latentdc.plain_text import aligned_table, in_markdown, markdown_table
 from latentdc.recipe.labels import OWN
 from latentdc.results import result
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from latentdc import cli, config, ranks, run_folder
 from latentdc.distill import check
-from latentdc.plain_text import counted
+from latentdc.errors import counted
 from latentdc.recipe import Recipe
 from latentdc.results.result import RESULTS, refuse_newer
 from latentdc.sweep import spec

@@ -9,6 +9,7 @@ from statistics import fmean
 import pandas as pd
 
 from latentdc import io, plain_text
+from latentdc.errors import counted
 from latentdc.recipe import BASELINES
 from latentdc.report import page
 from latentdc.results.comparison import CONDITIONS
@@ -289,7 +290,7 @@ def _captions(results: Sequence[Result]) -> list[str]:
         lines.append(
             f"Test accuracy in % after the last step, {over_seeds(*seeds)}, protocol "
             f"{one.protocol} ({one.protocol_hash}): "
-            f"{plain_text.counted(one.steps, 'step')} for every cell"
+            f"{counted(one.steps, 'step')} for every cell"
             + ("; in brackets the time of all distillation steps." if timed else ".")
         )
     return lines

@@ -8,9 +8,9 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from torch import Tensor
 
 from latentdc import hub
-from latentdc.errors import InputError
+from latentdc.errors import InputError, counted
 from latentdc.images import Images, Kind, kind_of
-from latentdc.plain_text import counted, in_markdown, in_one_line
+from latentdc.plain_text import in_markdown, in_one_line
 from latentdc.preprocessing import Whitening
 from latentdc.published import published, published_yaml
 from latentdc.recipe.evaluate import REPO

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from latentdc.errors import InputError
-from latentdc.plain_text import counted
+from latentdc.errors import InputError, counted
 from latentdc.recipe.subsets import imagenet_index
 from latentdc.synthetic.folder import folder_names
 from latentdc.synthetic.foreign.numbers import (
