@@ -97,7 +97,10 @@ def lpips_distance(device: torch.device | str) -> Callable[[Tensor, Tensor], Ten
     try:
         network = lpips.LPIPS(net="alex", verbose=False).to(device).eval().requires_grad_(False)
     except OSError as error:
-        raise InputError(f"the weights of LPIPS cannot be had: {error}.") from error
+        raise InputError(
+            f"the weights of LPIPS cannot be had: {error}; put their file where the line above "
+            "says, or leave out --lpips."
+        ) from error
     return lambda one, other: network(contiguous(one), contiguous(other)).flatten()
 
 

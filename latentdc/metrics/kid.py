@@ -65,7 +65,10 @@ def kernel_distance(
             rng_seed=0,
         )
     except OSError as error:
-        raise InputError(f"the Inception weights of KID cannot be had: {error}.") from error
+        raise InputError(
+            f"the Inception weights of KID cannot be had: {error}; put their file where the line "
+            "above says, or leave out --kid."
+        ) from error
     return (
         float(found["kernel_inception_distance_mean"]),
         float(found["kernel_inception_distance_std"]),

@@ -125,7 +125,8 @@ def _require_copy(network: nn.Module, label: str) -> None:
 
 def _require_own_weights(one: nn.Module, other: nn.Module, label: str) -> None:
     """Refuse two makes of a network of which one training would move the weights of the other."""
-    places = {p.untyped_storage().data_ptr() for p in other.parameters()} - {0}
+    made = [p for p in other.parameters() if not is_lazy(p)]
+    places = {p.untyped_storage().data_ptr() for p in made} - {0}
     for name, parameter in one.named_parameters():
         if parameter.untyped_storage().data_ptr() in places:
             raise InputError(

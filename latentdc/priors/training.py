@@ -332,7 +332,10 @@ def train_network(
         done = step + 1
         if done % every == 0 or done == steps:
             if not torch.isfinite(value):
-                raise RunError(f"the loss of {title} is {float(value)} at step {done}.")
+                raise RunError(
+                    f"the loss of {title} is {float(value)} at step {done}; lower {title}.lr, and "
+                    "give that run a folder of its own."
+                )
             bar.set_postfix(loss=f"{float(value):.4f}", refresh=False)
             seconds += time.perf_counter() - began
             began = time.perf_counter()

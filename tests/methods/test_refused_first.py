@@ -173,7 +173,7 @@ def test_what_a_prior_lacks_is_refused_by_the_dry_run_too(capsys, overrides, tol
     ],
 )
 def test_pools_that_are_too_small_or_not_there(capsys, overrides, told):
-    images = torch.zeros(20, 3, 16, 16, dtype=torch.uint8)
+    images = torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1).repeat(1, 3, 16, 16)
     labels = torch.arange(10).repeat_interleave(2)
     names = tuple(map(str, range(10)))
     SyntheticSet(images, labels, names).save_pretrained("made")
