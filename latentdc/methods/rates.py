@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import torch
 
+from latentdc.errors import counted
 from latentdc.methods.context import State
 from latentdc.methods.latents import Latents, PerClass
 from latentdc.methods.log import diverged
@@ -53,18 +54,20 @@ def settle_rates(work: Work, settings: Matching, saved: State | None) -> dict[st
     space and of the objective are; of c likewise. Trials multiply both by 3, and again, while that
     lowers the objective further, or divide by 3. All start from the same latents, and have the
     same students and real images, which no step of the run has. The lowest rate is taken whose
-    trial lowers the objective by 95 % of what the best does: short trials favour large rates. The
-    numbers were measured (docs/methods.md). The test split has no part in them. A continued run
-    keeps the rates that it began with.
+    trial lowers the objective by 95 % of what the best does: short trials favour large rates. A run
+    of fewer than 10 steps takes the first. docs/records/digits.md measures it. The test split has
+    no part in them. A continued run keeps the rates that it began with.
 
     Returns:
         The chosen rates by their settings' names, facts for states and for the set.
 
     Raises:
-        RunError: no gradient to take the size of.
+        RunError: no gradient to take the size of, or no trial stays finite.
     """
     groups = work.optimizer.param_groups
     auto = [group["name"] for group in groups if getattr(settings, group["name"]) == "auto"]
+    if not auto or settings.steps == 0:
+        return {}
     known = {} if saved is None else saved.facts
     rates = {name: float(known[name]) for name in auto if name in known}
     if len(rates) < len(auto):
@@ -81,21 +84,23 @@ def trial_steps(settings: Matching) -> int:
 
 def most_trial_steps(settings: Matching) -> int:
     """Of all trials, at most; none where both rates are numbers."""
-    chosen = "auto" in (settings.lr_z, settings.lr_c)
-    return (1 + TRIALS) * trial_steps(settings) if chosen else 0
+    if settings.steps == 0 or "auto" not in (settings.lr_z, settings.lr_c):
+        return 0
+    steps = trial_steps(settings)
+    return steps if steps == 1 else (1 + TRIALS) * steps
 
 
 def _chosen(work: Work, settings: Matching, auto: list[str]) -> dict[str, float]:
     """The rates of these names."""
     steps = trial_steps(settings)
-    start, sizes = _trial(work, settings, {}, steps)
+    start, sizes = _trial(work, settings, dict.fromkeys(auto, 0.0), steps)
     first = {}
     for name in auto:
         value, gradient = sizes[name]
         rate = MOVE * (1 - settings.momentum) * (value / gradient) ** 0.5 if gradient else 0.0
         if not 0 < rate <= 1e38:
             raise diverged(
-                f"distill.{name}=auto found no rate by {steps} gradients",
+                f"distill.{name}=auto found no rate by {counted(steps, 'gradient')}",
                 f"Give distill.{name} one",
             )
         first[name] = rate
@@ -106,20 +111,26 @@ def _chosen(work: Work, settings: Matching, auto: list[str]) -> dict[str, float]
         losses[factor], _ = _trial(work, settings, rates, steps)
         return losses[factor]
 
-    best = loss(1.0)
-    for along in (FACTOR, 1 / FACTOR):
-        factor = along
-        while len(losses) < TRIALS and loss(factor) < best:
-            best, factor = losses[factor], factor * along
-        if best < losses[1.0]:
-            break
-    factor = min(losses, key=lambda tried: losses[tried])
-    if best < start:
-        enough = start - ENOUGH * (start - best)
-        factor = min(tried for tried, lost in losses.items() if lost <= enough)
+    factor = 1.0
+    if steps > 1:  # the loss of a single step is of before it
+        best = loss(factor)
+        for along in (FACTOR, 1 / FACTOR) if best < math.inf else (1 / FACTOR,):
+            factor = along
+            while len(losses) < TRIALS and (loss(factor) < best or best == math.inf):
+                best, factor = losses[factor], factor * along
+            if best < losses[1.0]:
+                break
+        if best == math.inf:
+            raise diverged("no trial of distill.lr_z=auto stays finite", "Give it a number")
+        factor = min(losses, key=lambda tried: losses[tried])
+        if best < start:
+            enough = start - ENOUGH * (start - best)
+            factor = min(tried for tried, lost in losses.items() if lost <= enough)
     rates = {name: factor * rate for name, rate in first.items()}
+    tried = f"{counted(len(losses), 'trial')} of {counted(steps, 'step')}"
     for name, rate in rates.items():
-        say("note", f"distill.{name}: {rate:.3g}, chosen by {len(losses)} trials of {steps} steps")
+        by = tried if losses else counted(steps, "gradient")
+        say("note", f"distill.{name}: {rate:.3g}, chosen by {by}")
     return rates
 
 
@@ -131,8 +142,7 @@ def _trial(
     Args:
         work: stays as it is.
         settings: of the run.
-        rates: of z and c by their settings' names; of a name that is missing the setting, where it
-            is a number; without any nothing moves.
+        rates: of z and c by their settings' names; of a name that is missing the setting.
         steps: how many.
 
     Returns:
@@ -159,8 +169,7 @@ def _trial(
                 if leaf.grad is not None:
                     sums[1 + 2 * place] += leaf.detach().double().square().sum()
                     sums[2 + 2 * place] += leaf.grad.double().square().sum()
-        if rates:
-            optimizer.step()
+        optimizer.step()
     work.objective.restore(learned)
     loss, *sizes = work.accelerator.reduce(sums, "sum").tolist()
     squares = dict(zip(names, zip(sizes[::2], sizes[1::2], strict=True), strict=True))

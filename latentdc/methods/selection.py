@@ -34,6 +34,8 @@ from latentdc.synthetic.export import tell_left
 from latentdc.synthetic.folder import networks_of
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
+CORE_SET = "the core set", "keep more (prune.keep)"  # where candidates lack, and what to do
+
 
 @in_plain_modes
 def selection(
@@ -57,11 +59,13 @@ def selection(
     counts = train.labels[rows].bincount(minlength=train.num_classes).tolist()
     start, pool, count = _opened(counts, settings, context)
     left = rows
-    if start is not None:
-        left = rows[_different(SyntheticSet.from_real(train), rows, start)]
     if pool is not None:
         facts = {"pool": Path(settings.pool or "").name, "candidates": len(pool)}
     else:
+        if start is not None:
+            left = rows[_different(SyntheticSet.from_real(train), rows, start)]
+            counts = train.labels[left].bincount(minlength=train.num_classes).tolist()
+            _require_enough(counts, count, CORE_SET, context)
         pool = SyntheticSet.from_real(train.select(left))
     if settings.pool is None and settings.select.kind is None:
         best = best_rows(coreset, train, count, rows=left).flatten()
@@ -106,18 +110,13 @@ def _opened(
     start = None if settings.start is None else opened_set(settings.start, train, context)
     count = context.ipc if start is None else context.ipc - _ipc(start, context.ipc)
     pool = None if settings.pool is None else opened_set(settings.pool, train, context)
-    what, advice = "the core set", "keep more (prune.keep)"
+    what = CORE_SET
     if pool is not None:
         rows = _different(pool, torch.arange(len(pool)), start)
         pool = pool if len(rows) == len(pool) else pool.rows(rows)
         counts = pool.labels.bincount(minlength=train.num_classes).tolist()
-        what, advice = "the pool", "bring more (select.groups of a sampler)"
-    for name, found in zip(train.class_names, counts, strict=True):
-        if found < count:
-            raise InputError(
-                f"{what} has {counted(found, 'candidate')} of class {name!r}, and {count} of ipc="
-                f"{context.ipc} are chosen from them; {advice}, or choose a smaller ipc."
-            )
+        what = "the pool", "bring more (select.groups of a sampler)"
+    _require_enough(counts, count, what, context)
     soft = [one is not None and one.soft_labels is not None for one in (start, pool)]
     if start is not None and soft[0] != soft[1]:
         has, lacks = ("start", "pool") if soft[0] else ("pool", "start")
@@ -126,6 +125,23 @@ def _opened(
             "has none; take sets that both have them, or that both have none."
         )
     return start, pool, count
+
+
+def _require_enough(
+    counts: Sequence[int], count: int, what: tuple[str, str], context: Context
+) -> None:
+    """Refuse fewer candidates of a class than are chosen; `what` names them, and says what to do.
+
+    Raises:
+        InputError: names the first such class.
+    """
+    source, advice = what
+    for name, found in zip(context.real_images().class_names, counts, strict=True):
+        if found < count:
+            raise InputError(
+                f"{source} has {counted(found, 'candidate')} of class {name!r}, and {count} of ipc="
+                f"{context.ipc} are chosen from them; {advice}, or choose a smaller ipc."
+            )
 
 
 def _different(pool: SyntheticSet, rows: Tensor, start: SyntheticSet | None) -> Tensor:

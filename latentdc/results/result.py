@@ -382,8 +382,8 @@ def by_seed(frame: "pd.DataFrame", students: Sequence[str], value: str = "accura
     The frame is of one set under one protocol, the value `accuracy` or `top5`. Seeds that repeat
     the training of another, as random images do beside each set of a sweep, count once.
     """
-    first = first_alike(frame)
     means = named_by_seed(frame, students, value)
+    first = first_alike(frame[frame["seed"].isin(list(means))])
     return [mean for seed, mean in means.items() if first[seed] == seed]
 
 

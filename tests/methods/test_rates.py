@@ -95,6 +95,25 @@ def test_the_lowest_rate_is_taken_that_lowers_the_objective_nearly_as_far_as_the
     assert len(objective.steps) == 5 * (1 + rising + 1) + 25
 
 
+def test_rates_are_lowered_until_a_trial_stays_finite():
+    start = matched(steps=0)[1]
+    near = type("Near", (Valley,), {"centre": start + 3e-3})  # 15 times too large at first
+    made, _, _ = matched(1.0, kind=near, steps=1000)
+    assert 0 < made.provenance["lr_z"] < 2 and made.z.isfinite().all()
+    nearer = type("Nearer", (Valley,), {"centre": start + 1e-9})
+    with pytest.raises(RunError, match=r"no trial of distill.lr_z=auto stays finite.*Give it a n"):
+        matched(1e4, kind=nearer, steps=1000)
+
+
+@pytest.mark.parametrize(("steps", "gradients"), [(0, 0), (1, 1), (9, 1)])
+def test_a_run_that_is_too_short_for_trials_takes_the_first_rate(steps, gradients):
+    made, start, objective = matched(kind=Valley, steps=steps)
+    assert len(objective.steps) == gradients + steps
+    if steps:
+        rate, _ = by_descent(1.0, start, Valley.centre)
+        assert made.provenance["lr_z"] * 0.25 == pytest.approx(rate, rel=1e-3)
+
+
 def test_a_first_rate_that_oversteps_is_lowered():
     start = matched(steps=0)[1]
     near = type("Near", (Valley,), {"centre": start + 0.016})

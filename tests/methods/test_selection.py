@@ -161,6 +161,11 @@ def test_a_set_is_not_filled_up_with_images_that_it_has(monkeypatch, capsys):
     assert "note: 6 candidates of selection repeat others, or stand" in capsys.readouterr().err
     with pytest.raises(InputError, match="the pool has 9 candidates of class 'rows', and 10"):
         chosen(ipc=11, pool="pool", start="start")
+    kept = len(coreset("el2n").different_indices(TRAIN)) // 3  # of each class
+    monkeypatch.setitem(OPENED, "two", chosen(ipc=2))
+    for select in (Select(), Select(kind="random")):
+        with pytest.raises(InputError, match=rf"the core set has {kept - 2} cand.*prune\.keep"):
+            chosen(ipc=kept + 1, start="two", select=select)
 
 
 def test_equal_images_of_a_pool_are_one_candidate(monkeypatch):
