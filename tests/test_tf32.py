@@ -5,6 +5,7 @@ import torch
 
 from latentdc import runtime
 from latentdc.errors import InputError
+from latentdc.modes import in_plain_modes
 from latentdc.priors import load
 from latentdc.priors.load import warn_if_slow
 from latentdc.tf32 import flags_put_back, precision_of, use_precision
@@ -72,6 +73,21 @@ def test_tf32_that_a_caller_set_by_torchs_newer_names_is_recorded_and_put_back()
     finally:
         for one, precision in zip(products, before, strict=True):
             one.fp32_precision = precision
+
+
+@pytest.mark.parametrize("mode", ["highest", "high", "medium"])
+def test_a_matmul_precision_of_the_caller_can_be_read_after_a_call_in_plain_modes(mode):
+    @in_plain_modes
+    @flags_put_back()
+    def run() -> None:
+        assert precision_of(accelerator()) == ("no" if mode == "highest" else "tf32")
+
+    try:
+        torch.set_float32_matmul_precision(mode)
+        run()
+        assert torch.get_float32_matmul_precision() == mode
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_tf32_is_float32_on_a_gpu_alone():
