@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 _ABANDONED = 3600.0  # seconds since the last byte of what a process elsewhere writes no more
+_LONGEST = 220  # bytes of a path's name within a temporary one, which may have 255
 _begun: set[str] = set()  # names of what this process is writing
 
 
@@ -27,10 +28,11 @@ def temporary(path: Path) -> Iterator[Path]:
 
     What killed processes left beside `path` is removed before.
     """
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        if _is_left(left, left.name.removeprefix(f".{path.name}.")):
+    stem = f".{os.fsencode(path.name)[:_LONGEST].decode(errors='ignore')}."
+    for left in path.parent.glob(f"{glob.escape(stem)}*.part"):
+        if _is_left(left, left.name.removeprefix(stem)):
             _remove(left)
-    part = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(3)}.part")
+    part = path.with_name(f"{stem}{_machine()}-{os.getpid()}-{secrets.token_hex(3)}.part")
     _begun.add(part.name)
     try:
         yield part
@@ -48,23 +50,30 @@ def _remove(part: Path) -> None:
 
 
 def _is_left(part: Path, end: str) -> bool:
-    """Whether nobody writes it: its process has ended, or it is old where that cannot be told."""
+    """Whether nobody writes it: its process has ended, or it is old where that cannot be told.
+
+    A process that began long after the last byte has the number of the one that wrote.
+    """
     writer = re.fullmatch(r"([0-9a-f]{6})-(\d+)-[0-9a-f]{6}\.part", end)
     if writer is None:
         return False
-    process = int(writer[2])
+    process, since = int(writer[2]), time.time()
     if writer[1] == _machine():
         if process == os.getpid():
             return part.name not in _begun  # of an earlier process of that number
         import psutil
 
-        if not psutil.pid_exists(process):
+        try:
+            since = psutil.Process(process).create_time()
+        except psutil.NoSuchProcess:  # of numbers that are too large for one too
             return True
+        except psutil.AccessDenied:  # it lives
+            return False
     try:
         latest = max(one.lstat().st_mtime for one in (part, *part.rglob("*")))
     except OSError:  # its writer is just renaming it
         return False
-    return time.time() - latest > _ABANDONED
+    return since - latest > _ABANDONED
 
 
 @cache

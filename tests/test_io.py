@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,11 +157,19 @@ def left_by(path: Path, process: int, machine: str | None = None) -> Path:
     return path.with_name(f".{path.name}.{machine}-{process}-0123ab.part")
 
 
+@pytest.fixture
+def child() -> Iterator[int]:
+    """The number of a process that lives."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process.pid
+        process.kill()
+
+
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_what_a_killed_run_left_is_removed_once_nobody_writes_it(tmp_path, kind):
+def test_what_a_killed_run_left_is_removed_once_nobody_writes_it(tmp_path, child, kind):
     path = tmp_path / "notes.txt"
-    living = left_by(path, os.getppid())
-    elsewhere, older = (left_by(path, number, "abcdef") for number in (os.getpid(), 1))
+    living = left_by(path, child)
+    elsewhere, older = (left_by(path, number, "abcdef") for number in (os.getpid(), child))
     dead, earlier = left_by(path, ended()), left_by(path, os.getpid())
     other = tmp_path / ".notes.txt.mine.part"
     for part in (living, elsewhere, older, dead, earlier, other):
@@ -175,6 +184,33 @@ def test_what_a_killed_run_left_is_removed_once_nobody_writes_it(tmp_path, kind)
     os.utime(elsewhere, None if kind == "file" else (0, 0))  # of a folder its files count
     io.write_text(path, "whole")
     assert names(tmp_path) == sorted([living.name, elsewhere.name, other.name, "notes.txt"])
+
+
+def test_what_a_living_process_writes_is_kept_however_long_it_waits(tmp_path, child, monkeypatch):
+    path = tmp_path / "notes.txt"
+    living = left_by(path, child)
+    living.write_text("half")
+    began = living.stat().st_mtime
+    monkeypatch.setattr(temporaries.time, "time", lambda: began + 1e5)
+    io.write_text(path, "whole")
+    assert living.exists()
+    os.utime(living, (0, 0))  # of an earlier process of that number
+    io.write_text(path, "other")
+    assert names(tmp_path) == ["notes.txt"]
+
+
+def test_a_number_that_no_process_can_have_is_of_none(tmp_path):
+    left_by(tmp_path / "notes.txt", 10**30).touch()
+    io.write_text(tmp_path / "notes.txt", "whole")
+    assert names(tmp_path) == ["notes.txt"]
+
+
+@pytest.mark.parametrize("name", ["n" * 245, "é" * 122])
+def test_long_names_are_written_and_what_was_left_of_them_removed(tmp_path, name):
+    left = left_by(Path("n" * 220) if name[0] == "n" else Path("é" * 110), ended())
+    (tmp_path / left).touch()
+    io.write_text(tmp_path / name, "whole")
+    assert names(tmp_path) == [name]
 
 
 def test_two_that_write_one_path_at_once_leave_each_other_alone(tmp_path):
