@@ -144,8 +144,9 @@ def _refuse_ignored() -> None:
         )
     device = os.environ.get("ACCELERATE_TORCH_DEVICE")
     try:
-        torch.empty(1, device=device)
-    except RuntimeError as error:
+        if torch.empty(1, device=device).is_meta:
+            raise ValueError("its tensors hold no numbers")
+    except Exception as error:  # each device has its own: AssertionError, ModuleNotFoundError
         raise InputError(
             f"ACCELERATE_TORCH_DEVICE={device} is no device here ({in_short(error)}); unset it."
         ) from error

@@ -48,6 +48,8 @@ def test_a_precision_that_the_launcher_did_not_set_is_refused():
         ("ACCELERATE_MIXED_PRECISION", "BF16", "mixed_precision=BF16 .* no, bf16 and fp16; take"),
         ("ACCELERATE_MIXED_PRECISION", "", "mixed_precision= .* no, bf16 and fp16; take"),
         ("ACCELERATE_TORCH_DEVICE", "gpu", r"TORCH_DEVICE=gpu is no device here .*; unset it\."),
+        ("ACCELERATE_TORCH_DEVICE", "hpu", r"TORCH_DEVICE=hpu is no device here .*; unset it\."),
+        ("ACCELERATE_TORCH_DEVICE", "meta", r"TORCH_DEVICE=meta is no device here .*; unset it\."),
     ],
 )
 def test_what_the_launcher_asks_for_in_vain_is_refused(monkeypatch, variable, value, told):
