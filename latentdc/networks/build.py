@@ -128,7 +128,7 @@ def _require_own_weights(one: nn.Module, other: nn.Module, label: str) -> None:
     made = [p for p in other.parameters() if not is_lazy(p)]
     places = {p.untyped_storage().data_ptr() for p in made} - {0}
     for name, parameter in one.named_parameters():
-        if parameter.untyped_storage().data_ptr() in places:
+        if parameter.requires_grad and parameter.untyped_storage().data_ptr() in places:
             raise InputError(
                 f"{label} makes networks that share a weight ({name.removeprefix('trunk.')}), and "
                 "each training begins with weights of its own; make that anew in each call, or "
@@ -178,15 +178,23 @@ def _try_images(network: Network, num_classes: int, resolution: int, label: str)
     """Two random images through the network, in the mode that it is in."""
     mode = " in training mode" if network.training else ""
     images = torch.randn(2, 3, resolution, resolution)
-    seen, seed = images.clone(), key_seed(0, "try")
-    torch.manual_seed(seed)
+    seen, kept = images.clone(), [buffer.clone() for buffer in network.buffers()]
+
+    def begin() -> None:
+        """Each pass draws alike, and begins with what the network keeps beside its weights."""
+        torch.manual_seed(key_seed(0, "try"))
+        with torch.no_grad():
+            for buffer, value in zip(network.buffers(), kept, strict=False):
+                buffer.copy_(value)
+
+    begin()
     embedding = network.features(images)
     if not seen.equal(images):
         raise InputError(
             f"{label} changes the images that it is given, which others see after it; let its "
             "first layer make a new tensor (no inplace=True, no `images -= ...`)."
         )
-    torch.manual_seed(seed)
+    begin()
     logits = network(images)
     if embedding.ndim != 2 or logits.shape != (2, num_classes):
         raise InputError(
@@ -197,7 +205,7 @@ def _try_images(network: Network, num_classes: int, resolution: int, label: str)
     if not bool(logits.isfinite().all() & embedding.isfinite().all()):
         raise InputError(f"{label} gives logits that are not finite{mode}, of normalised images.")
     if isinstance(network, WrappedStudent):
-        torch.manual_seed(seed)
+        begin()
         with torch.no_grad():
             whole = network.whole(images)
         if whole.shape != logits.shape or not torch.allclose(whole, logits, rtol=1e-3, atol=1e-3):

@@ -19,7 +19,7 @@ from latentdc.evaluate.__main__ import main as evaluate
 from latentdc.evaluate.evaluate import score_sets
 from latentdc.evaluate.setting import Setting
 from latentdc.networks import build_network
-from latentdc.networks.build import needs_two_images, new_network, outline
+from latentdc.networks.build import needs_two_images, new_network, outline, try_network
 from latentdc.preprocessing import Normalization
 from latentdc.priors.load import load_prior
 from latentdc.recipe import Data, ObjectiveSettings, PriorSettings, Recipe
@@ -295,6 +295,20 @@ def test_weights_of_lazy_layers_are_drawn_by_key_as_others_are(mine):
         return network.linear.weight.detach()
 
     assert weights(0).equal(weights(0)) and not weights(0).equal(weights(1))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def Net(): return nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(3, 4, 3)), "
+        "nn.Dropout(), nn.Flatten(), nn.Linear(144, 3))",
+        "FROZEN = nn.Conv2d(3, 4, 3).requires_grad_(False)"
+        "\ndef Net(): return nn.Sequential(FROZEN, nn.Flatten(), nn.Linear(144, 3))",
+    ],
+)
+def test_networks_that_keep_a_state_or_share_frozen_weights_are_trained(mine, code):
+    mine.write_text(f"from torch import nn\n{code}")
+    try_network(name_of("mine_for_test:Net"), **SIZES, trains=True)
 
 
 def test_a_function_of_python_is_a_network_as_its_name_is():
