@@ -60,10 +60,12 @@ def move_into_place(part: Path, path: Path) -> None:
     if not part.is_dir():
         sync(part)
         os.replace(part, path)
-    elif not _same_folders(part, path):
-        _sync_all(part)
-        _exchange(part, path)
-        sync(path.parent)
+        return
+    with locked(_aside(path), wait=True, every_process=True):  # others may replace the same folder
+        if not _same_folders(part, path):
+            _sync_all(part)
+            _exchange(part, path)
+            sync(path.parent)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -139,7 +141,7 @@ def _sync_all(folder: Path) -> None:
 
 def _exchange(part: Path, folder: Path) -> None:
     old = _aside(folder)
-    for last in (False, True):
+    for attempt in range(1, 11):
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
@@ -147,8 +149,8 @@ def _exchange(part: Path, folder: Path) -> None:
             part.rename(folder)
             break
         except OSError:
-            if last or not folder.exists():
-                raise  # else another process looked between the renames, and put the older one back
+            if attempt == 10 or not folder.exists():
+                raise  # else one who reads it looked between the renames, and put the older one back
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -248,6 +249,21 @@ def test_a_folder_is_replaced_when_the_block_ends_well_and_only_then(tmp_path):
     left_by(folder, ended()).mkdir()
     write("two")
     assert names(folder / "deep") == ["two"] and names(tmp_path) == ["set"]
+
+
+def test_threads_may_replace_one_folder_at_once_while_others_read_it(tmp_path):
+    folder = tmp_path / "set"
+
+    def write(thread: int) -> None:
+        for number in range(12):
+            with io.writing(folder) as part:
+                (part / "deep").mkdir(parents=True)
+                (part / "deep" / "name").write_text(f"{thread} {number}")
+            io.put_back(folder)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert names(tmp_path) == ["set"] and names(folder / "deep") == ["name"]
 
 
 def test_a_folder_that_is_being_written_is_left_alone_by_one_whose_name_it_begins_with(tmp_path):
