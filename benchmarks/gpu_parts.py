@@ -24,6 +24,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.images import from_uint8
 from latentdc.io import load_with_metadata
+from latentdc.modes import precision_put_back
 from latentdc.networks import new_network
 from latentdc.objectives.build import build_objective
 from latentdc.preprocessing import Normalization
@@ -35,7 +36,6 @@ from latentdc.prune.score import score_dataset
 from latentdc.prune.scorers import given_scorer
 from latentdc.recipe import Data, Matching, ObjectiveSettings, PriorSettings, Prune, Scorer
 from latentdc.recipe.prior_training import PriorRecipe
-from latentdc.tf32 import flags_put_back
 
 Rows = Iterator[Row]
 TOLERANCE = 1e-3  # of latents that were continued on a GPU, relative, after a few steps
@@ -165,7 +165,7 @@ def loss_scoring(scale: Scale) -> Rows:
 
 def precisions(scale: Scale) -> Rows:
     """Images and gradients in bf16 against float32, without TF32, which cuDNN has by default."""
-    with flags_put_back():
+    with precision_put_back():
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         yield from _precisions(scale)
 

@@ -12,10 +12,10 @@ from models import Model, Networks, Transformer
 from released import CHUNK, NAME, Released
 from steps import inputs, our_step, released_step
 
+from latentdc.modes import precision_put_back
 from latentdc.priors.base import PrecisionName
 from latentdc.priors.load_latent import tune
 from latentdc.priors.memory import Plan
-from latentdc.tf32 import flags_put_back
 
 Row = dict[str, object]
 BUSY = 2.0  # seconds that a way is timed for, about
@@ -65,7 +65,7 @@ def measured(
     for way in ways:
         row: Row = {"model": name, "way": way.title, "images": images}
         with ExitStack() as stack:
-            stack.enter_context(flags_put_back())
+            stack.enter_context(precision_put_back())
             matrix, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
             matrix.allow_tf32 = convolution.allow_tf32 = way.tf32
             try:

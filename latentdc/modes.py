@@ -1,17 +1,22 @@
-"""Modes and switches of libraries that a caller set, which what latentdc computes is the same in.
+"""Torch's modes and switches of libraries while latentdc computes, and the precision of a run.
 
-They are torch's, and Pillow's leave to show a picture whose file is cut off.
+Whatever a caller has set, the same is computed, and all is put back. Torch's own default on GPUs is
+TF32, float32 whose products are rounded to 10 bits, in cuDNN's convolutions, and float32 in matrix
+products.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from threading import RLock
 from typing import Any, TypeVar, cast
 
 import torch
+from accelerate import Accelerator
 from PIL import ImageFile
+
+from latentdc.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -36,7 +41,7 @@ def in_plain_modes(function: F) -> F:
         with ExitStack() as stack:
             if torch.get_default_device().type != "cpu":
                 stack.enter_context(torch.device("cpu"))
-            stack.enter_context(_plain_switches())
+            stack.enter_context(_put_back(*_PLAIN))
             for kind in ("cpu", "cuda"):
                 if torch.is_autocast_enabled(kind):
                     stack.enter_context(torch.autocast(kind, enabled=False))
@@ -45,13 +50,51 @@ def in_plain_modes(function: F) -> F:
     return cast(F, plain)
 
 
-@dataclass(frozen=True)
+@contextmanager
+def precision_put_back() -> Iterator[None]:
+    """Leave TF32 as it was before; as a decorator too."""
+    with _put_back(_TF32):
+        yield
+
+
+def use_precision(wanted: str | None, accelerator: Accelerator) -> None:
+    """Set torch's flags for a precision of a recipe: `tf32` on, `no` off in matrix products.
+
+    Raises:
+        InputError: the launcher computes in another one, or TF32 is asked of a device without it.
+    """
+    runs, device = accelerator.mixed_precision, accelerator.device.type
+    launched = "no" if wanted == "tf32" else wanted
+    if wanted == "tf32" and device != "cuda":
+        raise InputError(
+            f"the recipe has precision=tf32, which GPUs of NVIDIA have, and this run computes on "
+            f"{device}; leave precision out of the recipe."
+        )
+    if wanted is not None and runs != launched:
+        raise InputError(
+            f"the recipe has precision={wanted}, but Accelerate runs in {runs}; launch with "
+            f"--mixed_precision {launched}, or leave precision out of the recipe."
+        )
+    if wanted == "tf32":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    elif wanted == "no":
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def precision_of(accelerator: Accelerator) -> str:
+    """What results, scores and checkpoints record: `tf32`, or Accelerate's mixed precision."""
+    runs, on_gpu = accelerator.mixed_precision, accelerator.device.type == "cuda"
+    rounds = torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return "tf32" if on_gpu and runs == "no" and rounds else runs
+
+
+@dataclass(eq=False)
 class _Switch:
     """A setting of a library that is one for all threads."""
 
     read: Callable[[], Any]
     put: Callable[[Any], None]
-    plain: Any  # what it is while latentdc computes
+    plain: Any = ...  # what it is while latentdc computes; else what a recipe says
 
 
 def _cpu_products() -> list[Any]:
@@ -73,57 +116,78 @@ def _put_cpu_precision(precision: list[str] | None) -> None:
             one.fp32_precision = wanted
 
 
+def _gpu_products() -> list[Any]:
+    cudnn: Any = torch.backends.cudnn
+    return [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
+
+
+def _gpu_precision() -> tuple[list[str], list[tuple[Any, bool]]]:
+    """By `fp32_precision`; by `allow_tf32` too, which torch refuses to read once that was set."""
+    older: list[tuple[Any, bool]] = []
+    for one in (torch.backends.cuda.matmul, torch.backends.cudnn):
+        with suppress(RuntimeError):
+            older.append((one, one.allow_tf32))
+    return [one.fp32_precision for one in _gpu_products()], older
+
+
+def _put_gpu_precision(found: tuple[list[str], list[tuple[Any, bool]]]) -> None:
+    precisions, older = found
+    if [one.fp32_precision for one in _gpu_products()] == precisions:
+        return  # a write would make a caller's "medium" of matrix products a "high"
+    for one, allowed in older:
+        one.allow_tf32 = allowed
+    for one, precision in zip(_gpu_products(), precisions, strict=True):
+        if one.fp32_precision != precision:
+            one.fp32_precision = precision
+
+
 def _put_truncated(shown: bool) -> None:
     ImageFile.LOAD_TRUNCATED_IMAGES = shown
 
 
-_SWITCHES = (
+_PLAIN = (
     _Switch(torch.get_default_dtype, torch.set_default_dtype, torch.float32),
     _Switch(_cpu_precision, _put_cpu_precision, None),
     _Switch(lambda: ImageFile.LOAD_TRUNCATED_IMAGES, _put_truncated, False),
 )
-
-
-@dataclass(eq=False)
-class _Call:
-    found: list[Any]  # each switch before it
-
-
-_calls: list[_Call] = []  # that run now, in the order of their starts
+_TF32 = _Switch(_gpu_precision, _put_gpu_precision)
+_calls: list[dict[_Switch, Any]] = []  # that run now, by their starts: switches as they found them
 _lock = RLock()
 
 
 @contextmanager
-def _plain_switches() -> Iterator[None]:
-    """All switches as they are plain.
+def _put_back(*switches: _Switch) -> Iterator[None]:
+    """Make switches plain, and put them back.
 
     A call that ends before a later one leaves it what there is to put back.
     """
     with _lock:
-        call = _Call([switch.read() for switch in _SWITCHES])
-        _put_plain()
+        call = {switch: switch.read() for switch in switches}
+        _put_plain(call)
         _calls.append(call)
     try:
         yield
     finally:
         with _lock:
-            later = _calls[_calls.index(call) + 1 :]
-            _calls.remove(call)
-            for place, (switch, found) in enumerate(zip(_SWITCHES, call.found, strict=True)):
-                if not later and found != switch.plain:
+            place = [one is call for one in _calls].index(True)
+            later = _calls[place + 1 :]
+            del _calls[place]
+            for switch, found in call.items():
+                after = next((one for one in later if switch in one), None)
+                if after is None and switch.read() != found:
                     switch.put(found)
-                elif later and later[0].found[place] == switch.plain:
-                    later[0].found[place] = found
+                elif after is not None and switch.plain in (..., after[switch]):
+                    after[switch] = found
 
 
-def _put_plain() -> None:
-    for switch in _SWITCHES:
-        if switch.read() != switch.plain:
+def _put_plain(switches: Iterable[_Switch]) -> None:
+    for switch in switches:
+        if switch.plain is not ... and switch.read() != switch.plain:
             switch.put(switch.plain)
 
 
 def stay_plain() -> None:
     """Put back what code has switched that was imported while latentdc computes."""
     with _lock:
-        if _calls:
-            _put_plain()
+        for call in _calls:
+            _put_plain(call)

@@ -22,7 +22,7 @@ from latentdc.methods import check_data, find_method, require_set
 from latentdc.methods.checks import check_match, check_precision
 from latentdc.methods.context import Context, require_same_inputs
 from latentdc.methods.latents import require_enough_images
-from latentdc.modes import in_plain_modes
+from latentdc.modes import in_plain_modes, precision_of, precision_put_back
 from latentdc.pictures import save_grid
 from latentdc.preprocessing import Whitening
 from latentdc.provenance import (
@@ -50,13 +50,12 @@ from latentdc.run_parts import (
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.folder import is_set
 from latentdc.synthetic.push import push_folder
-from latentdc.tf32 import flags_put_back, precision_of
 from latentdc.tracking import end_trackers, start_trackers, tell_with
 from latentdc.training import OnStep
 
 
 @in_plain_modes
-@flags_put_back()
+@precision_put_back()
 def run(
     recipe: Recipe,
     name: str,

@@ -19,6 +19,7 @@ from latentdc.experts.training import training_snapshots
 from latentdc.inputs import OpenedSets, inputs_of
 from latentdc.methods import asks_classifier, takes_prior
 from latentdc.methods.context import Context, Picture
+from latentdc.modes import precision_of
 from latentdc.networks.build import try_network
 from latentdc.objectives.base import Objective
 from latentdc.objectives.build import build_objective
@@ -29,7 +30,6 @@ from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.scorer_training import real_classifier, trained_as_long
 from latentdc.recipe import Recipe
 from latentdc.recipe.protocol import EvalProtocol
-from latentdc.tf32 import precision_of
 from latentdc.training import OnStep
 
 

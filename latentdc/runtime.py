@@ -37,7 +37,7 @@ from latentdc import __version__, ranks
 from latentdc.errors import InputError, everywhere, in_short
 from latentdc.heartbeat import connect_store, meeting, silence, start_heartbeat
 from latentdc.locks import lock_owner
-from latentdc.tf32 import precision_of, use_precision
+from latentdc.modes import precision_of, use_precision
 
 PATIENCE = timedelta(days=7)  # of processes that wait for one that works
 SHARDING = {  # by what Accelerate calls it, the variable in which it is set

@@ -323,10 +323,10 @@ def _compare(jobs: Sequence[Job], synthetic: "SyntheticSet", recipe: "Recipe") -
     from latentdc.data.open import open_splits, preprocessing
     from latentdc.evaluate.evaluate import score_sets
     from latentdc.evaluate.setting import Setting
+    from latentdc.modes import precision_put_back
     from latentdc.synthetic.synthetic_set import set_hash
-    from latentdc.tf32 import flags_put_back
 
-    with flags_put_back():
+    with precision_put_back():
         accelerator = runtime.start(**recipe.launch)
         train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
         seen: Preprocessing = synthetic.whitening or runtime.main_first(

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from latentdc import io, ranks, run_folder, runtime, tf32
+from latentdc import io, modes, ranks, run_folder, runtime
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, preprocessing
 from latentdc.evaluate.baselines import with_baselines
@@ -27,7 +27,7 @@ from latentdc.synthetic.synthetic_set import SyntheticSet
 OF_CORESET = ("coreset", "kept")  # rows
 
 
-@tf32.flags_put_back()
+@modes.precision_put_back()
 def score_saved(
     sources: Sequence[SetSource],
     recipes: Sequence[Recipe],

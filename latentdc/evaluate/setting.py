@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from accelerate import Accelerator
 
-from latentdc import io, tf32, training
+from latentdc import io, modes, training
 from latentdc.augment.geometry import central_part
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, RunError
@@ -58,7 +58,7 @@ class Setting:
         facts = {
             "test": set_hash(self.test),
             "preprocessing": self.normalization.facts(),
-            "precision": tf32.precision_of(self.accelerator),
+            "precision": modes.precision_of(self.accelerator),
             "labels": teachers,
             **processes,
         }

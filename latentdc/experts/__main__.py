@@ -7,7 +7,7 @@ from argparse import Namespace
 from functools import partial
 from pathlib import Path
 
-from latentdc import cli, io, locks, ranks, run_folder, tf32
+from latentdc import cli, io, locks, ranks, run_folder
 from latentdc.errors import InputError, counted
 from latentdc.recipe import Recipe
 from latentdc.recipe.data import require_images
@@ -50,7 +50,9 @@ def run(options: Namespace) -> None:
             "are; name another folder with objective.trajectory.experts=..."
         )
     _require_same(recipe, folder)
-    with locks.locked(folder):
+    from latentdc.modes import precision_put_back
+
+    with locks.locked(folder), precision_put_back():
         _train(recipe, folder)
 
 
@@ -77,12 +79,12 @@ def _require_same(recipe: Recipe, folder: Path, **known: object) -> dict[str, ob
     return facts | {"pruning": pruning(recipe.prune)}
 
 
-@tf32.flags_put_back()
 def _train(recipe: Recipe, folder: Path) -> None:
     from latentdc import runtime
     from latentdc.data.open import open_used, plain_preprocessing, preprocessing
     from latentdc.experts.files import data_facts, missing_experts, write_manifest
     from latentdc.experts.training import expert_bytes, train_experts
+    from latentdc.modes import precision_of
     from latentdc.provenance import shared_recipe
     from latentdc.prune.prune import keep_coreset, kept_coreset, prune_dataset
     from latentdc.tracking import start_trackers
@@ -105,7 +107,7 @@ def _train(recipe: Recipe, folder: Path) -> None:
         recipe,
         folder,
         **data_facts(coreset, normalization),
-        precision=tf32.precision_of(accelerator),
+        precision=precision_of(accelerator),
     )
     settings, network = recipe.experts, recipe.objective.network
     if accelerator.is_main_process:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import SGD
 
-from latentdc import io, ranks, run_folder, runtime, tf32, tracking, training
+from latentdc import io, modes, ranks, run_folder, runtime, tracking, training
 from latentdc.augment.dsa import augment
 from latentdc.data.dataset import Dataset
 from latentdc.divided import Divided, is_divided, process_facts
@@ -243,7 +243,7 @@ def training_snapshots(
         **identity.facts_of(settings),
         **data_facts(coreset, normalization),
         "seed": seed,
-        "precision": tf32.precision_of(accelerator),
+        "precision": modes.precision_of(accelerator),
     }
     folder = folder / io.fingerprint(facts)
     folder.mkdir(parents=True, exist_ok=True)

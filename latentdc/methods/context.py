@@ -14,6 +14,7 @@ from latentdc import runtime
 from latentdc.arguments import require_a, require_seed, require_whole
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
+from latentdc.modes import precision_of
 from latentdc.objectives.base import Objective
 from latentdc.preprocessing import Normalization
 from latentdc.priors.base import Prior
@@ -21,7 +22,6 @@ from latentdc.prune.coreset import Coreset
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe.fields import show
 from latentdc.synthetic.synthetic_set import SyntheticSet
-from latentdc.tf32 import precision_of
 
 ByClass = dict[int, dict[str, Tensor]]  # tensors by class and name
 Fill = Callable[[Tensor | None], None]

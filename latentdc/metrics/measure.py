@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdc import io, plain_text, ranks, tf32
+from latentdc import io, modes, plain_text, ranks
 from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError
 from latentdc.evaluate import class_numbers, label_store, loading, teachers
@@ -50,7 +50,7 @@ class Wanted:
     redundancy: int | None = None
 
 
-@tf32.flags_put_back()
+@modes.precision_put_back()
 def measure_saved(source: SetSource, recipe: Recipe, wanted: Wanted, output: Path) -> Facts:
     """Measure a set and as many random images of its recipe's data.
 

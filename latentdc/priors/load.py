@@ -183,7 +183,7 @@ def warn_if_slow(prior: Prior, device: torch.device, precision: str) -> None:
     Args:
         prior: that is loaded.
         device: it is on.
-        precision: as `latentdc.tf32.precision_of` names it.
+        precision: as `latentdc.modes.precision_of` names it.
     """
     count = prior_parameters(prior)
     if device.type == "cuda" and precision == "no" and count > LARGE:

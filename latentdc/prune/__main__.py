@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import cli, io, locks, ranks, run_folder, tf32
+from latentdc import cli, io, locks, ranks, run_folder
 from latentdc.errors import InputError
 from latentdc.recipe import Prune, Recipe
 from latentdc.recipe.prune import check_prune
@@ -47,7 +47,9 @@ def run(options: Namespace) -> None:
         run_folder.require_apart(recipe.data, options.report, "--report FOLDER")
     folder = cli.run_folder(recipe.output, name)
     run_folder.check_folder(recipe, folder, evaluates=False)
-    with locks.locked(folder):
+    from latentdc.modes import precision_put_back
+
+    with locks.locked(folder), precision_put_back():
         ranks.say("prune", f"{name} by {recipe.prune.score}, in {folder}")
         _prune(recipe, folder, options)
 
@@ -66,7 +68,6 @@ def _reported(prune: Prune) -> Prune:
     return replace(prune, coreset=None, columns=[*prune.columns, prune.score])
 
 
-@tf32.flags_put_back()
 def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc import runtime
     from latentdc.data.open import open_splits, plain_preprocessing

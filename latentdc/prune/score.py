@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import arguments, draws, io, ranks, runtime, tf32, training
+from latentdc import arguments, draws, io, modes, ranks, runtime, training
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
@@ -122,7 +122,7 @@ class Scoring:
             "settings": identity.facts_of(self.prune.rules),
             "normalization": self.normalization.facts(),
             "seed": self.seed,
-            "precision": tf32.precision_of(self.accelerator),
+            "precision": modes.precision_of(self.accelerator),
             "features": None if features is None else _identity(Path(features)),
             "resolution": train.resolution,
             "images": io.fingerprint(images),

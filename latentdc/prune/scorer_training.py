@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import SGD
 
-from latentdc import io, ranks, runtime, tf32, training
+from latentdc import io, modes, ranks, runtime, training
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.divided import Divided, is_divided, process_facts
 from latentdc.errors import InputError
@@ -215,7 +215,7 @@ def real_classifier(
             "scorer": identity.facts_of(scorer),
             "normalization": normalization.facts(),
             "seed": seed,
-            "precision": tf32.precision_of(accelerator),
+            "precision": modes.precision_of(accelerator),
             **scorer_facts(scorer, train, accelerator),
         }
         path = folder / f"{io.fingerprint(facts)}.safetensors"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import config, io, locks, ranks, run_folder, runtime, tf32, training
+from latentdc import config, io, locks, modes, ranks, run_folder, runtime, training
 from latentdc.data.dataset import different_counts
 from latentdc.data.open import open_dataset, open_splits, plain_preprocessing
 from latentdc.errors import InputError
@@ -37,7 +37,7 @@ _ELSEWHERE = ("output", "push", "threads", "processes", "trackers")  # say nothi
 _CHOICE = ("score", "order", "keep", "count", "times_ipc", "scope", "columns")
 
 
-@tf32.flags_put_back()
+@modes.precision_put_back()
 def carry_out(
     wanted: Sequence[Point],
     cells: Cells,

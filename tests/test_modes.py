@@ -5,10 +5,9 @@ import torch
 
 from latentdc import runtime
 from latentdc.errors import InputError
-from latentdc.modes import in_plain_modes
+from latentdc.modes import in_plain_modes, precision_of, precision_put_back, use_precision
 from latentdc.priors import load
 from latentdc.priors.load import warn_if_slow
-from latentdc.tf32 import flags_put_back, precision_of, use_precision
 from tests.priors import small
 
 
@@ -30,7 +29,7 @@ def unchanged():
 def test_tf32_is_set_recorded_and_put_back():
     before = flags()
     assert precision_of(accelerator()) == "no"
-    with flags_put_back():
+    with precision_put_back():
         use_precision("tf32", accelerator())
         assert flags() == (True, True) and precision_of(accelerator()) == "tf32"
         use_precision("no", accelerator())
@@ -39,7 +38,7 @@ def test_tf32_is_set_recorded_and_put_back():
 
 
 def test_tf32_is_put_back_after_an_error():
-    @flags_put_back()
+    @precision_put_back()
     def breaks() -> None:
         use_precision("tf32", accelerator())
         raise RuntimeError
@@ -49,7 +48,7 @@ def test_tf32_is_put_back_after_an_error():
 
 
 def test_tf32_is_put_back_when_the_last_of_two_threads_has_ended():
-    before, first, second = flags(), flags_put_back(), flags_put_back()
+    before, first, second = flags(), precision_put_back(), precision_put_back()
     first.__enter__()
     use_precision("tf32", accelerator())
     second.__enter__()
@@ -65,7 +64,7 @@ def test_tf32_that_a_caller_set_by_torchs_newer_names_is_recorded_and_put_back()
     for one in products:
         one.fp32_precision = "tf32" if one is products[0] else "ieee"
     try:
-        with flags_put_back():
+        with precision_put_back():
             assert precision_of(accelerator()) == "tf32"
             use_precision("no", accelerator())
             assert precision_of(accelerator()) == "no"
@@ -78,7 +77,7 @@ def test_tf32_that_a_caller_set_by_torchs_newer_names_is_recorded_and_put_back()
 @pytest.mark.parametrize("mode", ["highest", "high", "medium"])
 def test_a_matmul_precision_of_the_caller_can_be_read_after_a_call_in_plain_modes(mode):
     @in_plain_modes
-    @flags_put_back()
+    @precision_put_back()
     def run() -> None:
         assert precision_of(accelerator()) == ("no" if mode == "highest" else "tf32")
 
@@ -95,7 +94,7 @@ def test_tf32_is_float32_on_a_gpu_alone():
         runtime.start(threads=1, precision="tf32")
     with pytest.raises(InputError, match=r"tf32, but Accelerate runs in bf16; .*_precision no"):
         use_precision("tf32", accelerator(mixed_precision="bf16"))
-    with flags_put_back():
+    with precision_put_back():
         use_precision("tf32", accelerator())
         assert precision_of(accelerator("cpu")) == "no"
         assert precision_of(accelerator(mixed_precision="bf16")) == "bf16"
