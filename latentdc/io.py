@@ -150,7 +150,7 @@ def _exchange(part: Path, folder: Path) -> None:
             break
         except OSError:
             if attempt == 10 or not folder.exists():
-                raise  # else one who reads it looked between the renames, and put the older one back
+                raise  # else a reader looked between the renames, and put the older one back
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -14,6 +14,7 @@ and there, so JPEG and the like are hashed by the bytes of the file. Imports no 
 import re
 import struct
 import zlib
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -34,6 +35,11 @@ _LOSSLESS = {"PNG", "BMP", "PPM", "TIFF", "GIF"}
 _DEEP_MODES = ("I", "F")  # and I;16 and its kin: more than 8 bits per channel
 _MOST_SCANS = 100  # of a progressive JPEG; common ones have 10, hostile ones 10,000
 _MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])", re.DOTALL)  # of JPEG, with a length
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the kind of color
+_PNG_PASSES = (  # of an interlaced one: the first column and row, and the steps to the next ones
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
 _BY_SUFFIX = Image.registered_extensions()  # loads Pillow's formats
 FORMATS = tuple(name for name in Image.OPEN if name not in _NO_PICTURES)
 SUFFIXES = frozenset(
@@ -70,6 +76,8 @@ def open_picture(content: bytes) -> Image.Image:
     image = Image.open(BytesIO(content), formats=FORMATS)
     if image.format in ("JPEG", "MPO") and _scans(content) > _MOST_SCANS:
         raise ValueError(f"it is a JPEG of more than {_MOST_SCANS} scans, made to take long")
+    if image.format == "PNG" and _lacks_rows(content):
+        raise OSError("it is a PNG whose last rows are missing")  # which Pillow leaves black
     if _is_deep(image, content):
         raise ValueError(
             f"it has more than 8 bits per channel (mode {image.mode}); images need 8: convert it, "
@@ -125,6 +133,27 @@ def _scans(jpeg: bytes) -> int:
         scans += code == b"\xda"
         place = marker.end() + int.from_bytes(length)
     return scans
+
+
+def _lacks_rows(png: bytes) -> bool:
+    """Whether the data of a PNG end, as if whole, before its last row."""
+    width, height, depth, color, _, _, interlaced = struct.unpack_from(">IIBBBBB", png, 16)
+    bits = depth * _PNG_CHANNELS[color]
+    missing = sum(
+        rows * (1 + -(-columns * bits // 8))  # a byte that names the filter, before each row
+        for x, y, right, down in (_PNG_PASSES if interlaced else ((0, 0, 1, 1),))
+        if (rows := -(-(height - y) // down)) > 0 and (columns := -(-(width - x) // right)) > 0
+    )
+    unpacker, place = zlib.decompressobj(), 8
+    with suppress(zlib.error):  # which Pillow tells, as where it is cut off
+        while missing > 0 and not unpacker.eof and place + 8 <= len(png):
+            size, kind = struct.unpack_from(">I4s", png, place)
+            packed = png[place + 8 : place + 8 + size] if kind == b"IDAT" else b""
+            while packed and missing > 0 and not unpacker.eof:
+                missing -= len(unpacker.decompress(packed, 2**16))
+                packed = unpacker.unconsumed_tail
+            place += size + 12
+    return missing > 0 and unpacker.eof
 
 
 def _is_deep(image: Any, content: bytes) -> bool:

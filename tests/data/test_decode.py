@@ -138,6 +138,33 @@ def test_damaged_pictures_are_unreadable_or_decoded_and_never_anything_else(kind
             assert decode(bytes(damaged), 8)[0].shape == (3, 8, 8)
 
 
+def png(rows: list[bytes], size: int, interlaced: bool = False) -> bytes:
+    """A sound PNG of a grey square, whose data hold just these rows of pixels."""
+    header = struct.pack(">IIBBBBB", size, size, 8, 0, 0, 0, interlaced)
+    data = zlib.compress(b"".join(b"\0" + row for row in rows))
+    parts = [(b"IHDR", header), (b"IDAT", data[:9]), (b"IDAT", data[9:]), (b"IEND", b"")]
+    packed = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 8, 13])
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_a_png_that_ends_before_its_last_row_is_no_image_with_a_black_end(size, interlaced):
+    levels = np.arange(1, size * size + 1, dtype=np.uint8).reshape(size, size)
+    slices = [levels]
+    if interlaced:  # what https://www.w3.org/TR/png/#8Interlace calls passes
+        slices = [levels[::8, ::8], levels[::8, 4::8], levels[4::8, ::4], levels[::4, 2::4]]
+        slices += [levels[2::4, ::2], levels[::2, 1::2], levels[1::2]]
+    rows = [row.tobytes() for part in slices for row in part if row.size]
+    image, _ = decode(png(rows, size, interlaced), size)
+    assert (image == levels).all()
+    with pytest.raises(OSError, match=r"missing|truncated"):
+        decode(png(rows[:-1], size, interlaced), size)
+
+
 def test_exif_orientation_is_applied():
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
