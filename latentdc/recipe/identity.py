@@ -24,11 +24,11 @@ def digest(content: bytes) -> str:
 def file_digest(path: str) -> str:
     """`digest` of a file's content; read once, and again where the file has changed."""
     status = Path(path).stat()
-    return _file_digest(path, status.st_size, status.st_mtime_ns)
+    return _file_digest(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @lru_cache
-def _file_digest(path: str, size: int, changed_at: int) -> str:
+def _file_digest(path: str, size: int, written_at: int, changed_at: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 

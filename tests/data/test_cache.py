@@ -42,6 +42,21 @@ def test_another_resolution_and_changed_files_are_decoded_anew(tree):
     assert (before.hashes != after.hashes).tolist() == [True] + [False] * 5
 
 
+def test_a_file_of_the_same_size_and_time_is_decoded_anew(tree):
+    for path in tree.rglob("*.png"):
+        picture(1).save(path.with_suffix(".bmp"))
+        path.unlink()
+        os.utime(path.with_suffix(".bmp"), (0, 0))  # as tools that make archives set all times
+    before = open_tree(tree)
+    path = tree / "train/cat/0.bmp"
+    size = path.stat().st_size
+    picture(99).save(path)
+    os.utime(path, (0, 0))
+    assert path.stat().st_size == size
+    after = open_tree(tree)
+    assert (before.hashes != after.hashes).tolist() == [True] + [False] * 5
+
+
 @pytest.mark.smoke
 def test_sets_of_every_size_are_memory_mapped_and_equal(tree, monkeypatch):
     small = open_tree(tree)
