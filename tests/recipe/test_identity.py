@@ -1,6 +1,7 @@
 """Hashes of settings stay where they are while keys are added and defaults change."""
 
 import json
+import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
