@@ -245,7 +245,7 @@ def parse(text: str, *, all_of_it: bool = False) -> Any:
     Args:
         text: a document.
         all_of_it: whether comments and anchors are refused too, which nobody writes in an override:
-            `#1` at the end of a folder's name would be one.
+            `#1` at the end of a folder's name would be one, and line breaks, which are folded.
 
     Raises:
         yaml.YAMLError: no YAML, or something that is more than data; says the line.
@@ -258,6 +258,10 @@ def parse(text: str, *, all_of_it: bool = False) -> Any:
             raise yaml.YAMLError(f"{left[:80]!r} would {role}; write the value in quotes")
         if all_of_it and reader.anchors:
             raise yaml.YAMLError(f"&{reader.anchors[0]} would be an anchor; write it in quotes")
+        if all_of_it and isinstance(tree, fields.Plain) and tree != text.strip():
+            raise yaml.YAMLError(
+                "its line breaks would become spaces; write it in double quotes, with \\n for each"
+            )
         return tree
     except UnicodeEncodeError as error:
         raise yaml.YAMLError(

@@ -249,6 +249,7 @@ OVERRIDES = [
     ("out\udcffput=x", "UTF-8"),
     ("output=\x1b[31m", "cannot read output="),
     ("output=runs/a #1", "cannot read output=runs/a #1: '#1' would be a comment"),
+    ("output=runs/a\nb", "cannot read output=runs/a b: its line breaks would become spaces"),
     ("data.test=#1", "'#1' would be a comment; write the value in quotes"),
     ("data.classes=[a, b] # two", "'# two' would be a comment"),
     ("ipc=5\n...", "'...' would end the value; write the value in quotes"),

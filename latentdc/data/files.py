@@ -60,7 +60,10 @@ def subfolders(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
             left_out["files beside the folders"] += 1
         elif entry.name.encode(errors="replace").decode() != entry.name:
             place = printable(folder / entry.name)
-            raise InputError(f"the folder {place} has a name that is not UTF-8; rename it.")
+            raise InputError(
+                f"the folder {place} has a name that is not UTF-8; rename it, or, where this "
+                "locale cannot read it, set PYTHONUTF8=1."
+            )
         else:
             found.append(folder / entry.name)
     return found
