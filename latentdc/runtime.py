@@ -8,7 +8,6 @@ import atexit
 import logging
 import os
 import platform
-import re
 import signal
 import socket
 import subprocess
@@ -25,7 +24,6 @@ from pathlib import Path
 from typing import TypeVar, cast
 from uuid import uuid4
 
-import psutil
 import torch
 import torch.distributed.nn.functional  # before there is a group: see _end_group
 from accelerate import Accelerator
@@ -34,18 +32,13 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gath
 from torch import Tensor
 
 from latentdc import __version__, ranks
-from latentdc.errors import InputError, everywhere, in_short
+from latentdc.errors import InputError, everywhere
 from latentdc.heartbeat import connect_store, meeting, silence, start_heartbeat
+from latentdc.launcher import asked_for, refuse_ignored
 from latentdc.locks import lock_owner
 from latentdc.modes import precision_of, use_precision
 
 PATIENCE = timedelta(days=7)  # of processes that wait for one that works
-SHARDING = {  # by what Accelerate calls it, the variable in which it is set
-    "FSDP": "ACCELERATE_USE_FSDP",
-    "DeepSpeed": "ACCELERATE_USE_DEEPSPEED",
-    "Megatron-LM": "ACCELERATE_USE_MEGATRON_LM",
-    "a parallelism config": "ACCELERATE_USE_PARALLELISM_CONFIG",
-}
 VISIBLE = 10  # seconds in which a file of one node is seen on the others
 T = TypeVar("T")
 
@@ -72,8 +65,8 @@ def start(
 
     Raises:
         InputError: the launcher's settings contradict `precision` or `processes`, or ask for what
-            latentdc does not do (FSDP, DeepSpeed, gradient accumulation, dynamo, fp8), a tracker
-            is not installed, or some processes do not see the main one's folder.
+            latentdc does not do (see `refuse_ignored`), a tracker is not installed, or some
+            processes do not see the main one's folder.
     """
     installed = [tracker.value for tracker in get_available_trackers()]
     if missing := [tracker for tracker in trackers if tracker not in installed]:
@@ -81,9 +74,9 @@ def start(
             f"trackers: {', '.join(missing)} cannot be used here; installed of those that "
             f"Accelerate knows: {', '.join(installed) or 'none'}."
         )
-    _refuse_ignored()
+    refuse_ignored()
     accelerator = _accelerator(trackers, folder)
-    asked = _asked_for("num_processes")
+    asked = asked_for("num_processes")
     if asked > accelerator.num_processes:
         ranks.warn(
             f"{asked} processes were asked for and {accelerator.num_processes} runs; "
@@ -104,52 +97,6 @@ def start(
     facts = asdict(this_machine(accelerator)).items()
     ranks.detail("machine", ", ".join(f"{name} {fact}" for name, fact in facts if fact))
     return accelerator
-
-
-def _refuse_ignored() -> None:
-    """Refuse what Accelerate's config asks for and no work here would take up."""
-    config = "Accelerate's config or launcher asks for"
-    for name, variable in SHARDING.items():
-        if os.environ.get(variable, "false").lower() in ("true", "1", "yes"):
-            raise InputError(
-                f"{config} {name}, which divides one model; latentdc divides classes and trainings "
-                "among whole copies. Launch with --multi_gpu (a config of distributed_type "
-                "MULTI_GPU), and spare memory with prior.memory=low."
-            )
-    given = str(_asked_for("gradient_accumulation_steps"))  # which only DeepSpeed's are told
-    steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", given)
-    if steps != "1":
-        raise InputError(
-            f"{config} gradient_accumulation_steps={steps}, and latentdc takes the batches that "
-            "recipes and protocols name; leave it at 1, and spare memory with prior.chunk and "
-            "distill.classes_per_step."
-        )
-    backend = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no")
-    if backend.lower() not in ("", "no"):
-        raise InputError(
-            f"{config} dynamo_backend={backend}, which compiles what Accelerate prepares, and "
-            "latentdc prepares nothing so; leave it at no, and compile priors with "
-            "prior.compile=true."
-        )
-    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if precision.lower() == "fp8":
-        raise InputError(
-            f"{config} mixed_precision=fp8, in which only what Accelerate prepares computes, and "
-            "latentdc prepares nothing so; take bf16."
-        )
-    if precision not in ("no", "bf16", "fp16"):  # which Accelerate names, and computes as `no`
-        raise InputError(
-            f"{config} mixed_precision={precision} (ACCELERATE_MIXED_PRECISION), and there are no, "
-            "bf16 and fp16; take one of these."
-        )
-    device = os.environ.get("ACCELERATE_TORCH_DEVICE")
-    try:
-        if torch.empty(1, device=device).is_meta:
-            raise ValueError("its tensors hold no numbers")
-    except Exception as error:  # each device has its own: AssertionError, ModuleNotFoundError
-        raise InputError(
-            f"ACCELERATE_TORCH_DEVICE={device} is no device here ({in_short(error)}); unset it."
-        ) from error
 
 
 def _accelerator(trackers: Sequence[str], folder: Path | None) -> Accelerator:
@@ -210,16 +157,6 @@ def require_shared(folder: Path, accelerator: Accelerator, key: str = "output=..
                 f"nodes need one shared folder: name it by its whole path, with {key}"
             )
         )
-
-
-def _asked_for(option: str) -> int:
-    """The N of `accelerate launch --num_processes N`, our parent, or of the like; 1 without."""
-    try:
-        line = " ".join(psutil.Process(os.getppid()).cmdline())
-    except psutil.Error:
-        return 1
-    asked = re.search(f"--{option.replace('_', '[-_]')}[= ](\\d+)", line)
-    return int(asked[1]) if asked and "accelerate" in line else 1
 
 
 def _how_to_start(processes: int) -> str:

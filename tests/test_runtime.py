@@ -4,7 +4,7 @@ import psutil
 import pytest
 import torch
 
-from latentdc import ranks, runtime
+from latentdc import launcher, ranks, runtime
 from latentdc.errors import InputError
 from latentdc.runtime import use_threads
 
@@ -42,6 +42,7 @@ def test_a_precision_that_the_launcher_did_not_set_is_refused():
     [
         ("ACCELERATE_USE_FSDP", "true", "asks for FSDP.*--multi_gpu"),
         ("ACCELERATE_USE_DEEPSPEED", "true", "asks for DeepSpeed.*--multi_gpu"),
+        ("ACCELERATE_USE_SAGEMAKER", "true", "asks for SageMaker's own library.* of NO there"),
         ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", r"accumulation_steps=4.*leave it at 1"),
         ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", r"dynamo_backend=INDUCTOR.*prior\.compile=true"),
         ("ACCELERATE_MIXED_PRECISION", "fp8", "mixed_precision=fp8.*take bf16"),
@@ -55,6 +56,18 @@ def test_a_precision_that_the_launcher_did_not_set_is_refused():
 def test_what_the_launcher_asks_for_in_vain_is_refused(monkeypatch, variable, value, told):
     monkeypatch.setenv(variable, value)
     with pytest.raises(InputError, match=told):
+        runtime.start(threads=1)
+
+
+def test_sagemaker_is_taken_where_it_divides_nothing(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_SAGEMAKER", "true")
+    monkeypatch.setenv("ACCELERATE_SAGEMAKER_DISTRIBUTED_TYPE", "NO")
+    runtime.start(threads=1)
+
+
+def test_devices_of_xla_are_refused(monkeypatch):
+    monkeypatch.setattr(launcher, "is_torch_xla_available", lambda: True)
+    with pytest.raises(InputError, match=r"torch_xla is installed, .* set USE_TORCH_XLA=0"):
         runtime.start(threads=1)
 
 
