@@ -136,6 +136,23 @@ def _require_own_weights(one: nn.Module, other: nn.Module, label: str) -> None:
             )
 
 
+def _state(network: nn.Module) -> dict[str, Tensor]:
+    """The bytes of what a network keeps beside its weights."""
+    kept = ((name, each) for name, each in network.named_buffers() if not is_lazy(each))
+    return {name: each.reshape(-1).view(torch.uint8).clone() for name, each in kept}
+
+
+def _require_own_state(other: nn.Module, before: dict[str, Tensor], label: str) -> None:
+    """Refuse a make that images through another one have changed, as in a batch norm."""
+    for name, kept in _state(other).items():
+        if not kept.equal(before[name]):
+            raise InputError(
+                f"{label} makes networks that share {name}, which training moves, and each "
+                "training begins with a state of its own; make that anew in each call, or take a "
+                "copy.deepcopy of what is loaded once."
+            )
+
+
 @cache
 def try_network(
     name: str, num_classes: int, resolution: int, *, trains: bool = False, averaged: bool = False
@@ -164,8 +181,11 @@ def try_network(
                 _require_own_weights(network, again, label)
             if averaged:
                 _require_copy(network, label)
+            before = {} if again is None else _state(again)
             for train in (False, True) if trains else (False,):
                 _try_images(network.train(train), num_classes, resolution, label)
+            if again is not None:
+                _require_own_state(again, before, label)
     except InputError as error:
         told = str(error)
         raise InputError(told if told.startswith(label) else f"{label}: {told}") from error

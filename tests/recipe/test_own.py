@@ -304,11 +304,24 @@ def test_weights_of_lazy_layers_are_drawn_by_key_as_others_are(mine):
         "nn.Dropout(), nn.Flatten(), nn.Linear(144, 3))",
         "FROZEN = nn.Conv2d(3, 4, 3).requires_grad_(False)"
         "\ndef Net(): return nn.Sequential(FROZEN, nn.Flatten(), nn.Linear(144, 3))",
+        "SHARED = nn.BatchNorm2d(3, affine=False, track_running_stats=False)"
+        "\ndef Net(): return nn.Sequential(SHARED, nn.Flatten(), nn.Linear(192, 3))",
     ],
 )
 def test_networks_that_keep_a_state_or_share_frozen_weights_are_trained(mine, code):
     mine.write_text(f"from torch import nn\n{code}")
     try_network(name_of("mine_for_test:Net"), **SIZES, trains=True)
+
+
+def test_networks_that_share_a_state_which_training_moves_are_refused(mine):
+    mine.write_text(
+        "from torch import nn\nSHARED = nn.BatchNorm2d(3, affine=False)"
+        "\ndef Net(): return nn.Sequential(SHARED, nn.Flatten(), nn.Linear(192, 3))"
+    )
+    name = name_of("mine_for_test:Net")
+    with pytest.raises(InputError, match=r"networks that share 0\.running_mean.*in each call"):
+        try_network(name, **SIZES, trains=True)
+    try_network(name, **SIZES)  # as it is, no training moves it
 
 
 def test_a_function_of_python_is_a_network_as_its_name_is():
