@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from latentdc.errors import InputError
 from latentdc.recipe import BASELINES, Data
 from latentdc.recipe.data import require_images
-from latentdc.run_folder import CORESET, SET
+from latentdc.run_folder import CHECKPOINTS, CORESET, METRICS, SET
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.foreign.kinds import ForeignKind, foreign_kind
 from latentdc.synthetic.foreign.numbers import NAMES, POSITIONS, Numbers
@@ -81,7 +81,8 @@ def find_set(given: str, ipc: int | None = None, numbers: Numbers | None = None)
     A run folder without a synthetic set, which `latentdc prune` leaves, stands for its core set.
 
     Raises:
-        InputError: there is no such set, it cannot be read, or `ipc` is given for one of our own.
+        InputError: there is no such set, it cannot be read, its run has not ended, or `ipc` is
+            given for one of our own.
     """
     if numbers not in (None, NAMES, POSITIONS):
         raise InputError(f"numbers is {NAMES!r} or {POSITIONS!r}, got {numbers!r}.")
@@ -106,6 +107,12 @@ def _find(given: str, ipc: int | None, numbers: Numbers | None) -> SetSource:
         path = layout.download(given)
         is_set = layout.is_set(path)
     core = path / CORESET
+    begun = [name for name in (SET, CHECKPOINTS, METRICS) if (path / name).exists()]
+    if core.is_file() and not is_set and begun:
+        raise InputError(
+            f"{given} holds {', '.join(begun)} of a run that has not ended, and no synthetic set; "
+            f"start it again, or name its core set: {core}."
+        )
     if not is_set and not core.is_file() and (kind := foreign_kind(path)) is not None:
         return SetSource(given, path, kind, ipc, numbers)
     if path.is_dir() and not is_set and not core.is_file():

@@ -41,6 +41,15 @@ def test_a_run_with_a_set_stands_for_it_and_one_without_for_its_core_set(tmp_pat
         find_set(str(tmp_path))
 
 
+@pytest.mark.parametrize("begun", ["checkpoints", "metrics.jsonl", "synthetic"])
+def test_a_run_that_has_not_ended_is_not_taken_for_its_core_set(tmp_path, begun):
+    core = save_coreset(tmp_path / "run")
+    (tmp_path / "run" / begun).mkdir()
+    with pytest.raises(InputError, match=f"holds {begun} of a run that has not ended"):
+        find_set(str(tmp_path / "run"))
+    assert find_set(str(core)).is_core
+
+
 def test_a_core_set_is_opened_as_the_images_that_it_names(tmp_path):
     opened = open_set(find_set(str(save_coreset(tmp_path))), DATA)[0]
     assert torch.equal(opened.images, DATA.images[::2])
