@@ -46,14 +46,17 @@ def paired_difference(
     None where a student is missing. Both are frames of one set, as `by_seed` takes them.
     """
     ours, theirs = (result.named_by_seed(each, students, value) for each in (one, other))
-    firsts = [result.first_alike(each) for each in (one, other)]
-    alike = next((first for first in firsts if any(a != b for a, b in first.items())), None)
-    pairs: dict[int | str, list[float]] = {}
-    for seed, mean in ours.items():
-        if seed in theirs:
-            pairs.setdefault(alike[seed] if alike else seed, []).append(mean - theirs[seed])
-    if not pairs:
+    shared = {seed: seed for seed in ours if seed in theirs}  # to the first that it is alike
+    for first in (result.first_alike(each) for each in (one, other)):
+        same: dict[int | str, int | str] = {}
+        for seed in list(shared):
+            kept, joined = shared[same.setdefault(first[seed], seed)], shared[seed]
+            shared = {each: kept if of == joined else of for each, of in shared.items()}
+    if not shared:
         return None
+    pairs: dict[int | str, list[float]] = {}
+    for seed, of in shared.items():
+        pairs.setdefault(of, []).append(ours[seed] - theirs[seed])
     differences = [fmean(several) for several in pairs.values()]
     error = result.deviation(differences)
     count = len(differences)

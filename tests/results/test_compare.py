@@ -48,6 +48,17 @@ def test_a_difference_is_paired_by_seed_with_the_standard_error_of_its_mean():
     assert paired_difference(single, other, ["vit"]) is None
 
 
+def test_differences_that_share_a_training_of_either_set_are_averaged_first():
+    one, other = (
+        Results([result(accuracies=each)]).to_frame()
+        for each in ((0.5, 0.5, 0.7, 0.8), (0.4, 0.3, 0.3, 0.2))
+    )
+    one["training"], other["training"] = list("aabc"), list("deef")  # 0, 1 and 2, by way of 1
+    found = paired_difference(one, other, ["convnet3@4"])
+    assert found.seeds == 2
+    assert found.mean == pytest.approx(((0.1 + 0.2 + 0.4) / 3 + 0.6) / 2)
+
+
 def test_a_set_is_held_against_the_row_with_as_many_images_per_class(tmp_path):
     one = table({}, {"all": {"ipc": 1}}, mine=((0.5, 0.6),), random=((0.2, 0.4),))
     ten = table({}, {"all": {"ipc": 10}}, mine=((0.8, 0.9),), random=((0.7, 0.7),))
