@@ -104,7 +104,8 @@ def _without(sweep: Sweep, point: Point, *more: str) -> Point:
 def pool(sweep: Sweep, results: ByPoint) -> tuple[dict[str, Axis], ByPoint]:
     """Axes without the one of repetitions, and the results of its cells as one.
 
-    Seconds are their mean. Cells of the same images count once: their trainings repeat each other.
+    Seconds are their mean. Cells of the same images under the same conditions count once: their
+    trainings repeat each other.
     """
     axes = {axis: names for axis, names in sweep.axes.items() if axis != sweep.over}
     if sweep.over is None:
@@ -121,7 +122,7 @@ def pool(sweep: Sweep, results: ByPoint) -> tuple[dict[str, Axis], ByPoint]:
 
 def _pooled(several: Sequence[Result], run: str) -> Result:
     first, took = several[0], [one.seconds for one in several if one.seconds is not None]
-    apart = {result.hashes: result for result in several}.values()
+    apart = {(one.hashes, one.conditions): one for one in several}.values()
     return replace(
         first,
         run=run,

@@ -5,7 +5,7 @@ import pytest
 from latentdc.report import page
 from latentdc.results.result import load
 from latentdc.sweep.picture import draw, picture
-from latentdc.sweep.report import comparison, table
+from latentdc.sweep.report import comparison, pool, table
 from latentdc.sweep.run import cell_result
 from latentdc.sweep.spec import Sweep
 from tests.report.toys import run_folder
@@ -180,6 +180,19 @@ def test_a_page_is_held_against_the_row_that_is_there_and_counts_each_test_set_a
     assert full.groupby("result")["test"].nunique().max() == 1 and full["result"].nunique() == 4
     assert comparison(sweep, {("hard",): cells["hard",]})[1] is None
     assert comparison(sweep, {}) == (None, None)
+
+
+def test_repetitions_under_other_protocols_are_no_repeats_of_each_other():
+    axes = {"rule": {"easy": [], "hard": []}, "rate": {"low": [], "high": []}}
+    sweep = Sweep(recipe="digits_ipc1", axes=axes, over="rate")
+    cells = {
+        ("easy", rate): [
+            replace(one, protocol_hash=rate) for one in result(distilled=(value, value))
+        ]
+        for rate, value in (("low", 0.2), ("high", 0.4))
+    }
+    _, pooled = pool(sweep, cells)
+    assert pooled["easy",][0].accuracies == (0.2, 0.2, 0.4, 0.4)
 
 
 def test_a_sweep_over_images_per_class_alone_has_its_page(tmp_path):
