@@ -18,6 +18,7 @@ from latentdc.plain_text import on_terminal
 
 TOGETHER = 5.0  # seconds in which a launcher ends the others, where one has told of its error
 EXIT = {"input": 2, "run": 1, "interrupt": 130, "closed pipe": 141, "stopped": 143}
+_UNMAPPED = "failed to map segment from shared object"  # of a library, where memory is limited
 TRACEBACK = "LATENTDC_TRACEBACK"  # set, it shows where an error comes from
 
 
@@ -79,6 +80,10 @@ def _told(error: BaseException) -> tuple[str, int] | None:
                 "distillation prior.memory=low, prior.chunk=1 or distill.classes_per_step.",
                 EXIT["run"],
             )
+        if isinstance(one, ImportError) and _UNMAPPED in text and "not permitted" not in text:
+            return f"there is not enough memory for {text[:200]}; allow more (ulimit -v).", EXIT[
+                "run"
+            ]
         if _memory_full(one):
             return (
                 f"there is not enough memory ({text[:200] or 'MemoryError'}); take less data at a "
@@ -93,7 +98,7 @@ def _told(error: BaseException) -> tuple[str, int] | None:
             )
         if isinstance(one, RuntimeError) and "home directory" in text:
             return "a path begins with the ~ of a user who has no home here.", EXIT["input"]
-        if isinstance(one, RuntimeError) and os.strerror(errno.EMFILE) in text:  # of torch
+        if isinstance(one, RuntimeError | ImportError) and os.strerror(errno.EMFILE) in text:
             return f"{text[:200]}; allow more open files (ulimit -n).", EXIT["run"]
         if _process_lost(one):
             told = f"another process has ended, or cannot be reached ({text[:200]}); {again}."

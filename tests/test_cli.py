@@ -126,6 +126,17 @@ def handling(error: BaseException) -> Exception:
         (KeyboardInterrupt(), 130, "interrupted; finished files are whole, start again to go on."),
         (handling(KeyboardInterrupt()), 130, "interrupted; "),
         (MemoryError(), 1, "there is not enough memory (MemoryError); take less data at a time"),
+        (
+            ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+            1,
+            "there is not enough memory for libtorch_cpu.so: failed to map segment from shared "
+            "object; allow more (ulimit -v).",
+        ),
+        (
+            ImportError("a.so: cannot open: Too many open files"),
+            1,
+            "a.so: cannot open: Too many open files; allow more open files (ulimit -n).",
+        ),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), 1, "there is not enough memory (["),
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
