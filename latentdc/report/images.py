@@ -67,7 +67,10 @@ def captions(class_names: Sequence[str]) -> dict[str, str]:
     """Each class in words, with its own name where others have the same words, as two cranes."""
     spoken = {name: spoken_name(name) for name in class_names}
     times = Counter(spoken.values())
-    return {n: word if times[word] == 1 else f"{word} ({n})" for n, word in spoken.items()}
+    return {
+        name: word if times[word] == 1 or word == name else f"{word} ({name})"
+        for name, word in spoken.items()
+    }
 
 
 class Album:

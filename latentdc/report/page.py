@@ -63,8 +63,7 @@ def write(
         against: set from which the others are subtracted; None takes the random row, or where there
             is none the first set.
         value: `accuracy` or `top5`.
-        frame: of `read_runs`, in place of the results in these folders; of sets that share a name
-            and their images per class there, the first is shown.
+        frame: of `read_runs`, in place of the results there; one of sets of one name and size.
         begun: the command that made all of it; None tells that of each run.
 
     Returns:
@@ -77,7 +76,8 @@ def write(
     runs, frame = open_runs(given, frame)
     if frame is not None:
         comparison.require_choices(frame, against, value)
-    title = Path(given[0]).expanduser().resolve().name if len(given) == 1 else f"{len(runs)} runs"
+    several = counted(len(runs) or len(given), "run")
+    title = Path(given[0]).expanduser().resolve().name if len(given) == 1 else several
     for room in ROOMS:
         text = _html(title, runs, frame, Album(room), real, against, value, begun)
         if len(text.encode()) <= LARGEST:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,9 @@ class Comparison:
     def __repr__(self) -> str:
         names = dict.fromkeys(self.frame["name"])
         return f"<Comparison of {', '.join(names)}: print(...), to_frame(), figure()>"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(self.to_text())}</pre>"
 
     def to_frame(self) -> pd.DataFrame:
         """A row for each training, as of `Results.to_frame`.

@@ -14,7 +14,7 @@ from PIL import Image
 
 from latentdc import cli
 from latentdc.report import page
-from latentdc.report.images import nearest_real
+from latentdc.report.images import captions, nearest_real
 from latentdc.results.result import load, save
 from tests.prune.toys import colours
 from tests.report.toys import ATTACK, Parsed, pruned_folder, run_folder, synthetic_set
@@ -109,6 +109,10 @@ def test_classes_of_the_same_words_are_told_apart(tmp_path):
     tips = [given["data-tip"] for _, given in found.tags if given.get("class") == "tile"]
     for name in names:
         assert f"crane ({name})" in found.texts and f"crane ({name}), 1 of 2" in tips
+
+
+def test_a_class_is_not_called_by_its_own_name_twice():
+    assert captions(("crane", "n02012849")) == {"crane": "crane", "n02012849": "crane (n02012849)"}
 
 
 def test_one_class_is_written_in_the_singular(tmp_path):
@@ -301,3 +305,5 @@ def test_a_page_of_several_runs_leaves_their_own_alone(tmp_path, monkeypatch, ca
     assert "report: report.html" in capsys.readouterr().out
     assert (folders[0] / "report.html").read_text() == before
     assert "2 runs" in (tmp_path / "report.html").read_text()
+    cli.main(["report", "one", "one/results.json"])
+    assert "<h1>1 run</h1>" in (tmp_path / "report.html").read_text()

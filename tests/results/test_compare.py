@@ -4,6 +4,7 @@ import math
 import re
 import statistics
 from dataclasses import replace
+from html import escape
 
 import pandas as pd
 import pytest
@@ -391,6 +392,7 @@ def test_compare_gives_in_python_what_the_command_writes(tmp_path, capsys):
     assert found.to_markdown() == found.to("markdown") and "| a | 1 | +0.0" in found.to("markdown")
     assert list(found.to_frame()["name"]) == ["a", "a", "b", "b"]
     assert repr(found) == "<Comparison of a, b: print(...), to_frame(), figure()>"
+    assert found._repr_html_() == f"<pre>{escape(str(found))}</pre>"
     pytest.importorskip("matplotlib")
     assert len(found.figure().axes) == 1
 
