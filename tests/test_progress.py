@@ -148,6 +148,7 @@ def test_pixels_and_selection_need_no_diffusion_library(tmp_path):
     script = """
 import sys
 from latentdc import cli
+cli.main(["distill", "quick.yaml", "--dry-run"])
 cli.main(["distill", "quick.yaml", "distill.steps=1", "prune.keep=1.0"])
 cli.main(["distill", "quick.yaml", "method.kind=selection", "prune.score=random", "output=chosen"])
 print(*{"diffusers", "transformers"} & {*sys.modules})

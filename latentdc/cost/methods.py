@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Tensor
@@ -14,14 +15,15 @@ from latentdc.methods.latents import most_together
 from latentdc.methods.rates import most_trial_steps
 from latentdc.networks.base import batch_norms
 from latentdc.networks.build import outline
-from latentdc.objectives.denoise import DENOISED
-from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
-from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.load import prior_parameters
 from latentdc.priors.memory import Needs, Plan, choose_plan, fixed_plan, kept_bytes
-from latentdc.priors.pixel import sample_shape
+from latentdc.priors.pixel import PixelPrior, VectorPrior, sample_shape
 from latentdc.recipe import ObjectiveSettings, Recipe
+
+if TYPE_CHECKING:  # importing diffusers takes seconds, which pixels do without
+    from latentdc.priors.autoencoder import AutoencoderPrior
+    from latentdc.priors.diffusion import DiffusionPrior
 
 Inputs = tuple[Tensor, Tensor | None, Tensor | None]  # z, c and noise
 LOWEST = Plan("low", 1)  # what fits wherever one image does
@@ -33,21 +35,24 @@ def matching_costs(
     """The stage `distilling`, and lines of `quantity: value` about it."""
     settings, ipc, processes = recipe.distill, recipe.ipc, hardware.processes
     per_step = min(settings.classes_per_step or classes, classes)
-    trials = most_trial_steps(settings)
-    steps = settings.steps + trials
     images, moved = classes * ipc, per_step * ipc
     here = most_together(classes, per_step, min(processes, classes)) * ipc
     denoises, space = recipe.objective.kind == "denoise", prior
-    if denoises and isinstance(prior, DiffusionPrior):
+    if denoises and has_denoiser(prior):
         space = prior.autoencoder
     inputs = prior_inputs(space, 1)
+    trials = most_trial_steps(settings, conditioned=inputs[1] is not None)
+    steps = settings.steps + trials
     needs = backward_needs(prior, inputs, denoises=denoises)
     moments = 2 if settings.optimizer == "adam" else 1
     latents, weights = latent_bytes(inputs, images, moments), 4 * prior_parameters(prior)
-    kept = weights + latents.held / processes
+    lying = (latents.held + latents.learned * (trials > 0)) / processes  # trials move a copy
+    kept = weights + lying
     apart = ipc if classes_apart(recipe.objective, classes, prior.resolution) else None
     plan = decoding_plan(recipe, needs, here, hardware, kept, ipc=apart)
     if denoises and recipe.prior.memory == "auto":
+        from latentdc.objectives.denoise import DENOISED
+
         plan = Plan("low", DENOISED)  # whatever the device
     # Backward to the inputs costs one forward; a denoised latent is never computed again.
     sweeps = 2 if denoises else plan.sweeps(here, calls_of(prior))
@@ -88,18 +93,32 @@ def matching_costs(
         )
     if denoises:
         lines["denoiser"] = f"{moved:,} samples without guidance, forward and back, per step"
-    elif isinstance(prior, DiffusionPrior):
+    elif has_denoiser(prior):
         lines["denoiser"] = told_calls(prior, moved, sweeps - 1)
     lines["work per step"] = (
         f"{(of_prior + of_student) / 1e9:,.1f} GMAC, {of_prior / 1e9:,.1f} of them in the prior"
     )
     lines["memory per process"] = (
-        f"{in_bytes(latents.held / processes)} of latents, noise and momentum, about "
+        f"{in_bytes(lying)} of latents, noise and momentum, about "
         f"{in_bytes(held)} of activations in backward ({told_plan(recipe, plan, needs, hardware)})"
         f", on {processes} process{'es' if processes > 1 else ''}"
     )
     lines["weights"] = in_bytes(weights)
     return stage, lines
+
+
+def has_networks(prior: Prior) -> "TypeGuard[AutoencoderPrior | DiffusionPrior]":
+    """Whether images are decoded by networks."""
+    return not isinstance(prior, PixelPrior | VectorPrior)
+
+
+def has_denoiser(prior: Prior) -> "TypeGuard[DiffusionPrior]":
+    """Whether it is a diffusion prior."""
+    if not has_networks(prior):
+        return False
+    from latentdc.priors.diffusion import DiffusionPrior
+
+    return isinstance(prior, DiffusionPrior)
 
 
 def prior_inputs(prior: Prior, count: int) -> Inputs:
@@ -117,17 +136,17 @@ def backward_needs(prior: Prior, inputs: Inputs, *, denoises: bool) -> Needs | N
     Where the objective `denoises`, backward goes through one call without guidance.
     """
     if denoises:
-        assert isinstance(prior, DiffusionPrior)
+        assert has_denoiser(prior)
         z, c, _ = inputs
         return Needs(step=0, calls=0, decoder=kept_bytes(lambda: prior.noise_in(z, 0, c)))
-    return prior.needs() if isinstance(prior, AutoencoderPrior | DiffusionPrior) else None
+    return prior.needs() if has_networks(prior) else None
 
 
 def prior_work(prior: Prior, inputs: Inputs, plan: Plan, sweeps: float, *, denoises: bool) -> float:
     """Multiply-adds of one image in the prior, in a step of so many sweeps."""
     work = sweeps * sweep(prior, inputs, denoises=denoises)
     again = plan.memory == "mixed" and not denoises  # every image is decoded once more
-    if again and isinstance(prior, DiffusionPrior):
+    if again and has_denoiser(prior):
         work += (3 - sweeps) * decoding(prior, inputs[0])
     return work
 
@@ -137,7 +156,7 @@ def sweep(prior: Prior, inputs: Inputs, *, denoises: bool = False) -> float:
 
     Where the objective `denoises` it is one call without guidance.
     """
-    if not isinstance(prior, DiffusionPrior):
+    if not has_denoiser(prior):
         return multiply_adds(lambda: prior.decode(*inputs))
     z, c, _ = inputs
     if denoises:
@@ -145,20 +164,20 @@ def sweep(prior: Prior, inputs: Inputs, *, denoises: bool = False) -> float:
     return prior.calls * denoising(prior, z, c) + decoding(prior, z)
 
 
-def denoising(prior: DiffusionPrior, z: Tensor, c: Tensor | None) -> float:
+def denoising(prior: "DiffusionPrior", z: Tensor, c: Tensor | None) -> float:
     """Multiply-adds of one step of the denoiser for one latent, guidance included."""
     context = prior.context(c)
     return multiply_adds(lambda: prior.predict(z, prior.schedule.timesteps[0], context))
 
 
-def decoding(prior: DiffusionPrior, z: Tensor) -> float:
+def decoding(prior: "DiffusionPrior", z: Tensor) -> float:
     """Multiply-adds of the decoder for the image of one latent."""
     return multiply_adds(lambda: prior.autoencoder.decode_chunk(z))
 
 
 def calls_of(prior: Prior) -> int:
     """Calls of a denoiser in one sweep."""
-    return prior.calls if isinstance(prior, DiffusionPrior) else 1
+    return prior.calls if has_denoiser(prior) else 1
 
 
 def classes_apart(spec: ObjectiveSettings, classes: int, resolution: int) -> bool:
@@ -224,7 +243,7 @@ def decoding_plan(
     return choose_plan(needs, images, int(max(0, hardware.memory - kept)), ipc=ipc)
 
 
-def told_calls(prior: DiffusionPrior, images: int, sweeps: float) -> str:
+def told_calls(prior: "DiffusionPrior", images: int, sweeps: float) -> str:
     """Calls of the denoiser in a step that decodes so many images, so many times forward."""
     branches = 1 if prior.guidance == 1 else 2
     samples = f"{images * prior.calls * branches:,} samples{' with guidance' * (branches - 1)}"
@@ -309,7 +328,7 @@ class Passes:
     followed: int = 0
 
 
-def sampling_passes(recipe: Recipe, prior: DiffusionPrior, classes: int, kept: int) -> Passes:
+def sampling_passes(recipe: Recipe, prior: "DiffusionPrior", classes: int, kept: int) -> Passes:
     """Passes of sampling `classes` from a core set of `kept` images."""
     settings, ipc, each = recipe.sampling, recipe.ipc, math.ceil(kept / classes)
     choice, steps = settings.choice, len(prior.schedule.timesteps)
@@ -348,7 +367,7 @@ def sampling_passes(recipe: Recipe, prior: DiffusionPrior, classes: int, kept: i
 
 
 def sampling_costs(
-    recipe: Recipe, prior: DiffusionPrior, size: Sizes, hardware: Hardware
+    recipe: Recipe, prior: "DiffusionPrior", size: Sizes, hardware: Hardware
 ) -> tuple[Stage, dict[str, str]]:
     """The stage `sampling`, and lines of `quantity: value` about it."""
     settings, classes = recipe.sampling, size.classes

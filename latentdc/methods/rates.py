@@ -82,9 +82,15 @@ def trial_steps(settings: Matching) -> int:
     return max(1, min(20, settings.steps // 5))
 
 
-def most_trial_steps(settings: Matching) -> int:
-    """Of all trials, at most; none where both rates are numbers."""
-    if settings.steps == 0 or "auto" not in (settings.lr_z, settings.lr_c):
+def most_trial_steps(settings: Matching, *, conditioned: bool) -> int:
+    """Of all trials, at most; none where all rates are numbers, of conditions where there are any.
+
+    Args:
+        settings: of the run.
+        conditioned: whether latents have conditions, which `lr_c` moves.
+    """
+    asked = settings.lr_z == "auto" or (conditioned and settings.lr_c == "auto")
+    if settings.steps == 0 or not asked:
         return 0
     steps = trial_steps(settings)
     return steps if steps == 1 else (1 + TRIALS) * steps

@@ -94,6 +94,12 @@ def test_images_latents_and_core_set_are_counted():
     assert told["steps"] == "1,500" and "denoiser" not in told
 
 
+def test_trials_of_rates_are_counted_where_something_moves_at_such_a_rate(weights):
+    auto = Matching(steps=100, lr_z=1.0, lr_c="auto")
+    assert lines(replace(PIXEL, distill=auto))["steps"] == "100"  # pixels have no conditions
+    assert "120 of them trials" in lines(replace(diffusion(weights), distill=auto))["steps"]
+
+
 def test_chosen_classes_are_counted_alone():
     told = lines(replace(PIXEL, data=Data(resolution=8, classes=["1", "7"])))
     assert told["training images"] == "287 of 2 classes"

@@ -285,6 +285,14 @@ def test_matching_pixels_costs_its_students_alone():
     }
 
 
+def test_trials_of_rates_move_a_copy_of_the_latents():
+    given, tried = (
+        of(replace(PIXEL, distill=Matching(steps=7, lr_z=rate)))["distilling"].memory
+        for rate in (1.0, "auto")
+    )
+    assert tried - given == 4 * 30 * 192
+
+
 def test_denoising_costs_one_call_there_and_back_and_the_decoder_at_the_end(tmp_path):
     small.save(tmp_path)
     recipe = replace(
