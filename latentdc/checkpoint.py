@@ -30,10 +30,10 @@ from latentdc.ranks import say
 from latentdc.run_folder import CHECKPOINTS, METRICS
 from latentdc.tracking import StepFile, tell_both, track_picture
 
-STATE, SHARED, CHECKSUMS = "state.json", "objective.safetensors", "checksums.json"
-FILE = 100  # classes in a file, so that writing needs little memory beside the latents
+_STATE, _SHARED, _CHECKSUMS = "state.json", "objective.safetensors", "checksums.json"
+_FILE = 100  # classes in a file, so that writing needs little memory beside the latents
 KEPT = 2  # checkpoints
-DECODED = "decoded.bin"  # in the run folder until all processes have mapped it
+_DECODED = "decoded.bin"  # in the run folder until all processes have mapped it
 
 
 def in_folder(folder: str | Path, context: Context) -> Context:
@@ -63,7 +63,9 @@ def in_folder(folder: str | Path, context: Context) -> Context:
         save_state=lambda state: save(folder / CHECKPOINTS, state, accelerator),
         on_step=tell_both(metrics, context.on_step),
         show=show,
-        large=lambda shape, dtype, fill: _mapped(folder / DECODED, shape, dtype, accelerator, fill),
+        large=lambda shape, dtype, fill: _mapped(
+            folder / _DECODED, shape, dtype, accelerator, fill
+        ),
     )
 
 
@@ -129,20 +131,20 @@ def _write(part: Path, state: State, accelerator: Accelerator) -> None:
     if accelerator.is_main_process:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        put(STATE, _json({"step": state.step, **state.facts}))
-        put(SHARED, safetensors.torch.save(dict(state.shared)))
+        put(_STATE, _json({"step": state.step, **state.facts}))
+        put(_SHARED, safetensors.torch.save(dict(state.shared)))
     accelerator.wait_for_everyone()
-    for number, start in enumerate(range(0, len(state.classes), FILE)):
+    for number, start in enumerate(range(0, len(state.classes), _FILE)):
         tensors = {
             f"{label:05d}.{name}": tensor
-            for label, named in state.tensors(state.classes[start : start + FILE]).items()
+            for label, named in state.tensors(state.classes[start : start + _FILE]).items()
             for name, tensor in named.items()
         }
         name = f"process-{accelerator.process_index:04d}-{number:04d}.safetensors"
         put(name, safetensors.torch.save(tensors))
     files = dict(sorted(gather_object(written)))  # after which all processes have written theirs
     if accelerator.is_main_process:
-        put(CHECKSUMS, _json({"files": files, "list": _of_list(files)}))
+        put(_CHECKSUMS, _json({"files": files, "list": _of_list(files)}))
         io.sync(part)
 
 
@@ -158,7 +160,7 @@ def load(folder: Path, accelerator: Accelerator) -> State | None:
     def newest() -> str | None:
         wrong: list[str] = []
         for path in reversed(whole(folder)):
-            if (damage := damage_of(path)) is None:
+            if (damage := _damage_of(path)) is None:
                 if wrong:
                     say("warning", f"{folder}: {'; '.join(wrong)}; going on from {path.name}.")
                 return path.name
@@ -188,8 +190,8 @@ def read(checkpoint: Path) -> State:
                             found[label][key[6:]] = file.get_tensor(key)
         return found
 
-    facts = io.read_json(checkpoint / STATE)
-    shared = safetensors.torch.load_file(checkpoint / SHARED)
+    facts = io.read_json(checkpoint / _STATE)
+    shared = safetensors.torch.load_file(checkpoint / _SHARED)
     return State(int(facts["step"]), facts, (), tensors, shared, str(checkpoint))
 
 
@@ -203,21 +205,21 @@ def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
-def damage_of(checkpoint: Path) -> str | None:
+def _damage_of(checkpoint: Path) -> str | None:
     """What is not as `save` wrote it, None where all of it is."""
     try:
         files = _files(checkpoint)
         for name, checksum in files.items():
             if io.file_hash(checkpoint / name) != checksum:
                 return f"{name} is not as it was written"
-        step = io.read_json(checkpoint / STATE)["step"]
-        return None if step == _step(checkpoint) else f"{STATE} is of step {step}"
+        step = io.read_json(checkpoint / _STATE)["step"]
+        return None if step == _step(checkpoint) else f"{_STATE} is of step {step}"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except OSError as error:
         return f"{Path(error.filename or checkpoint).name}: {error.strerror or error}"
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return f"{CHECKSUMS} is not as it was written"
+        return f"{_CHECKSUMS} is not as it was written"
 
 
 def _files(checkpoint: Path) -> dict[str, str]:
@@ -227,10 +229,10 @@ def _files(checkpoint: Path) -> dict[str, str]:
         OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError: the list is
             damaged or absent.
     """
-    content = io.read_json(checkpoint / CHECKSUMS)
+    content = io.read_json(checkpoint / _CHECKSUMS)
     files: dict[str, str] = content["files"]
     if content["list"] != _of_list(files):
-        raise ValueError(f"{CHECKSUMS} is not as it was written")
+        raise ValueError(f"{_CHECKSUMS} is not as it was written")
     return files
 
 

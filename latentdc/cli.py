@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
 
-class Command(NamedTuple):
+class _Command(NamedTuple):
     """A row of the table of commands."""
 
     module: str  # imported when the command is called, or its arguments are asked for
@@ -34,43 +34,45 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "distill": Command("latentdc.distill", "prune, distil and evaluate a recipe", True),
-    "sweep": Command(
+    "distill": _Command("latentdc.distill", "prune, distil and evaluate a recipe", True),
+    "sweep": _Command(
         "latentdc.sweep.__main__", "a table of runs over a grid of changes to a recipe", True
     ),
-    "prune": Command("latentdc.prune.__main__", "choose and save the core set of a recipe", True),
-    "experts": Command(
+    "prune": _Command("latentdc.prune.__main__", "choose and save the core set of a recipe", True),
+    "experts": _Command(
         "latentdc.experts.__main__", "train the experts that trajectory matching follows", True
     ),
-    "evaluate": Command(
+    "evaluate": _Command(
         "latentdc.evaluate.__main__", "score a synthetic set under a protocol", True
     ),
-    "measure": Command(
+    "measure": _Command(
         "latentdc.metrics.__main__", "storage, entropy, diversity and KID of a set", True
     ),
-    "compare": Command(
+    "compare": _Command(
         "latentdc.results.__main__", "tables and a picture of any number of results"
     ),
-    "report": Command("latentdc.report.__main__", "one HTML page of any runs"),
-    "train-prior": Command(
+    "report": _Command("latentdc.report.__main__", "one HTML page of any runs"),
+    "train-prior": _Command(
         "latentdc.priors.train.__main__", "train a small latent diffusion prior", True
     ),
-    "convert-prior": Command(
+    "convert-prior": _Command(
         "latentdc.priors.convert.__main__", "make a prior of a CompVis checkpoint"
     ),
-    "copy": Command(
+    "copy": _Command(
         "latentdc.copying", "put a shipped recipe or sweep into this folder, to be edited"
     ),
-    "list": Command("latentdc.listing", "names that a recipe takes: methods, networks, rules, ..."),
-    "push": Command(
+    "list": _Command(
+        "latentdc.listing", "names that a recipe takes: methods, networks, rules, ..."
+    ),
+    "push": _Command(
         "latentdc.synthetic.push", "push a run's synthetic set to the Hugging Face Hub"
     ),
-    "push-prior": Command("latentdc.priors.push", "push a prior to the Hugging Face Hub"),
-    "export": Command(
+    "push-prior": _Command("latentdc.priors.push", "push a prior to the Hugging Face Hub"),
+    "export": _Command(
         "latentdc.synthetic.export", "write a synthetic set as image folder, tar, .pt or .npz"
     ),
-    "verify": Command("latentdc.verify", "whether the accuracies of a published set hold", True),
-    "env": Command("latentdc.env", "versions and devices, for a report of a fault"),
+    "verify": _Command("latentdc.verify", "whether the accuracies of a published set hold", True),
+    "env": _Command("latentdc.env", "versions and devices, for a report of a fault"),
 }
 
 T = TypeVar("T")
@@ -157,7 +159,7 @@ def parse(words: Sequence[str]) -> tuple[_Module, argparse.Namespace]:
         InputError: no such command.
         SystemExit: wrong arguments, or all is done, such as by `--help`.
     """
-    parser, commands = whole_parser()
+    parser, commands = _whole_parser()
     name, *rest = words
     if name.startswith("-"):
         parser.parse_args(words)
@@ -172,7 +174,7 @@ def parse(words: Sequence[str]) -> tuple[_Module, argparse.Namespace]:
     return module, options
 
 
-def whole_parser() -> tuple[Parser, dict[str, Parser]]:
+def _whole_parser() -> tuple[Parser, dict[str, Parser]]:
     """The parser of `latentdc`, and by name those of its commands, which `complete` completes."""
     parser = Parser(
         prog="latentdc",
@@ -268,7 +270,7 @@ class _Completion(argparse.Action):
             raise InputError(
                 'completion needs shtab; install it with pip install "latentdc[completion]".'
             ) from error
-        whole, commands = whole_parser()
+        whole, commands = _whole_parser()
         for name, command in commands.items():
             complete(command, name)
             for action in command._actions:

@@ -20,10 +20,10 @@ from latentdc.recipe import fields
 
 T = TypeVar("T")
 RECIPE = "recipe.yaml"  # in a run folder
-LARGEST = 512 * 1024  # bytes of a file: ten times a recipe that names all classes of ImageNet-21k
-NODES = 60_000  # scalars, lists and mappings, aliases expanded
-CHARACTERS = 2 * LARGEST  # of all scalars, likewise
-DEEPEST = 20  # lists and mappings inside each other
+_LARGEST = 512 * 1024  # bytes of a file: ten times a recipe that names all classes of ImageNet-21k
+_NODES = 60_000  # scalars, lists and mappings, aliases expanded
+_CHARACTERS = 2 * _LARGEST  # of all scalars, likewise
+_DEEPEST = 20  # lists and mappings inside each other
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -183,7 +183,7 @@ def _from_command_line(overrides: Sequence[str]) -> dict[str, Any]:
             value = parse(text, all_of_it=True)
         except yaml.YAMLError as error:
             raise InputError(f"cannot read {shown}: {reason(error)}") from error
-        for name in reversed(key.split(".")[:DEEPEST]):
+        for name in reversed(key.split(".")[:_DEEPEST]):
             value = {name: value}
         tree = _merged(tree, value)
     return tree
@@ -223,9 +223,9 @@ def read(path: Path) -> dict[str, Any]:
         if not path.is_file():
             raise _Unfit("it is a folder" if path.is_dir() else "there is no such file")
         with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise _Unfit(f"it has more than {LARGEST // 1024} KB, which no recipe needs")
+            content = file.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise _Unfit(f"it has more than {_LARGEST // 1024} KB, which no recipe needs")
         tree = parse(content.decode("utf-8-sig"))
         if isinstance(tree, fields.Plain) and tree in fields.NULLS:
             raise _Unfit("it is empty; write keys and values, or {} for all defaults")
@@ -333,8 +333,8 @@ class _Reader:
         before = self._nodes, self._characters
         if event.tag is not None:
             raise _refusal(f"tag {event.tag[:80]}; write the value without a tag", event)
-        if depth > DEEPEST:
-            raise _refusal(f"more than {DEEPEST} lists and mappings inside each other", event)
+        if depth > _DEEPEST:
+            raise _refusal(f"more than {_DEEPEST} lists and mappings inside each other", event)
         if isinstance(event, yaml.ScalarEvent):
             tree = self._scalar(event)
         elif isinstance(event, yaml.SequenceStartEvent):
@@ -375,8 +375,8 @@ class _Reader:
     def _count(self, nodes: int, characters: int, event: Any) -> None:
         self._nodes += nodes
         self._characters += characters
-        if self._nodes > NODES or self._characters > CHARACTERS:
-            raise _refusal(f"more than {NODES:,} values or {CHARACTERS:,} characters", event)
+        if self._nodes > _NODES or self._characters > _CHARACTERS:
+            raise _refusal(f"more than {_NODES:,} values or {_CHARACTERS:,} characters", event)
 
 
 def _refusal(problem: str, event: Any) -> yaml.YAMLError:

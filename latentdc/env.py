@@ -8,11 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from latentdc import __version__, cli
 
-PACKAGES = (
+_PACKAGES = (
     *("torch", "torchvision", "diffusers", "transformers", "accelerate", "datasets"),
     *("huggingface_hub", "safetensors", "einops", "numpy", "pandas", "pyarrow", "scikit-learn"),
 )
-VARIABLES = ("LATENTDC_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS")
+_VARIABLES = ("LATENTDC_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS")
 
 
 def arguments(parser: cli.Parser) -> None:
@@ -22,10 +22,10 @@ def arguments(parser: cli.Parser) -> None:
 
 def run(options: Namespace) -> None:
     """Print versions, processor, devices and the variables that matter, one a line."""
-    print("\n".join(f"{name}: {value}" for name, value in facts().items()))
+    print("\n".join(f"{name}: {value}" for name, value in _facts().items()))
 
 
-def facts() -> dict[str, str]:
+def _facts() -> dict[str, str]:
     """Names and values of what `latentdc env` prints; no path of a user but those of variables."""
     import torch  # takes a second, and wrong arguments are refused before
 
@@ -33,7 +33,7 @@ def facts() -> dict[str, str]:
 
     found = {"latentdc": __version__, "python": sys.version.split()[0]}
     found["system"] = platform.platform()
-    for name in PACKAGES:
+    for name in _PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -47,7 +47,7 @@ def facts() -> dict[str, str]:
         found[f"GPU {index}"] = f"{device_name(torch.device('cuda', index))}, {memory:.0f} GiB"
     if not torch.cuda.is_available():
         found["GPU"] = "none that torch can use"
-    return found | {name: os.environ.get(name, "not set") for name in VARIABLES}
+    return found | {name: os.environ.get(name, "not set") for name in _VARIABLES}
 
 
 main = cli.entry("env")

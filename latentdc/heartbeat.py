@@ -22,9 +22,9 @@ from accelerate import Accelerator
 from latentdc import ranks
 from latentdc.errors import InputError, everywhere
 
-ENDED = b"ended"
-SILENCE = "LATENTDC_SILENCE"
-IMPORTS = 30.0  # seconds
+_ENDED = b"ended"
+_SILENCE = "LATENTDC_SILENCE"
+_IMPORTS = 30.0  # seconds
 _hearts: list["_Heart"] = []
 
 
@@ -53,12 +53,12 @@ def start_heartbeat(accelerator: Accelerator) -> None:
 
 def silence() -> float:
     """Seconds without a sign of life after which a process counts as stopped."""
-    given = os.environ.get(SILENCE, "300")
+    given = os.environ.get(_SILENCE, "300")
     with suppress(ValueError):
         if 1 <= float(given) < math.inf:
             return float(given)
     raise everywhere(
-        InputError(f"{SILENCE} is a number of seconds from 1 on, such as 300, got {given[:40]!r}.")
+        InputError(f"{_SILENCE} is a number of seconds from 1 on, such as 300, got {given[:40]!r}.")
     )
 
 
@@ -68,7 +68,7 @@ def meeting() -> Iterator[None]:
 
     Some seconds are given in any case: imports take that long on a busy machine.
     """
-    seconds = max(silence(), IMPORTS)
+    seconds = max(silence(), _IMPORTS)
     why = f"the other processes have not all started after {seconds:.0f} seconds"
     late = threading.Timer(seconds, _end_process, [ranks.rank(), why])
     late.daemon = True
@@ -115,7 +115,7 @@ class _Heart(threading.Thread):
                     self._end_process("the process that started the others is gone")
                 continue
             for index, told in enumerate(found):
-                same = told == heard[index] and told != ENDED and index != self.rank
+                same = told == heard[index] and told != _ENDED and index != self.rank
                 missed[index] = missed[index] + 1 if same else 0
                 if missed[index] * self.every >= self.silence:
                     self._end_process(f"rank {index} has given no sign of life")
@@ -126,7 +126,7 @@ class _Heart(threading.Thread):
         self.over.set()
         self.join(timeout=1)
         with suppress(Exception):  # the launcher may be gone
-            self.store.set(self.keys[self.rank], ENDED.decode())
+            self.store.set(self.keys[self.rank], _ENDED.decode())
 
     def _end_process(self, why: str) -> None:
         cause = "it was stopped, or its machine is gone"

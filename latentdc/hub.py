@@ -25,7 +25,7 @@ BEGIN = "<!-- latentdc: begin. A push writes this part anew; text above it stays
 END = "<!-- latentdc: end. Text below stays. -->"
 UNKNOWN = "unknown"  # the Hub's word for a licence that nobody stated
 # Front matter that says what the files hold, and so is latentdc's.
-OURS = ("configs", "dataset_info", "size_categories", "task_categories", "source_datasets")
+_OURS = ("configs", "dataset_info", "size_categories", "task_categories", "source_datasets")
 
 
 def push(
@@ -43,7 +43,7 @@ def push(
         files: by their names in the repo, without the card.
         to: the repo, made if it does not exist, and what is said of it.
         kind: of the repo.
-        card: its text; see `merged_card`.
+        card: its text; see `_merged_card`.
         stale: patterns of names; files of the repo that match, and are none of `files`, are
             deleted.
         token: of the Hub; None takes the stored login.
@@ -64,7 +64,7 @@ def push(
     with _refusals(to.repo):
         url, head = _open_repo(hub, to, kind)
         old = _card_of(hub, to.repo, kind, head)
-        merged = merged_card(old, card, license=to.license, where=f"the card of {to.repo}")
+        merged = _merged_card(old, card, license=to.license, where=f"the card of {to.repo}")
         if _parts(merged, "")[0].get("license") in (None, UNKNOWN):
             say("note", "its licence is unknown until you state one: --license, or in the card.")
         there = hub.list_repo_files(to.repo, repo_type=kind, revision=head)
@@ -231,11 +231,11 @@ def named_card(card: str, to: Hub) -> str:
     return re.sub(r"(hf download|latentdc verify) NAME\b", rf"\g<1> {shell}", card)
 
 
-def merged_card(old: str | None, new: str, *, license: str | None = None, where: str = "") -> str:
+def _merged_card(old: str | None, new: str, *, license: str | None = None, where: str = "") -> str:
     """A new card, with what people wrote into the old one.
 
     Of the old card stay the text around latentdc's part (all of it, where there is no such part),
-    the licence, tags and all front matter but `OURS`. The title stays if somebody changed it.
+    the licence, tags and all front matter but `_OURS`. The title stays if somebody changed it.
 
     Args:
         old: the card of the repo; None where it has none.
@@ -251,7 +251,7 @@ def merged_card(old: str | None, new: str, *, license: str | None = None, where:
     data, text = _parts(new, "the card")
     if old is not None:
         theirs, their_text = _parts(old, where)
-        kept = {name: value for name, value in theirs.items() if name not in OURS}
+        kept = {name: value for name, value in theirs.items() if name not in _OURS}
         if _title_of(their_text) == in_markdown(theirs.get("pretty_name", "")):
             kept.pop("pretty_name", None)  # made by latentdc
         if theirs.get("license") in (None, UNKNOWN):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
-MANY = 1000  # files that take longer to sync one by one than all that the system has to write
+_MANY = 1000  # files that take longer to sync one by one than all that the system has to write
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 _CHECKSUM = "sha256"  # key in the header of a safetensors or parquet file
 _DAMAGED = "it is not as it was written"
@@ -132,7 +132,7 @@ def is_free(folder: Path) -> bool:
 
 def _sync_all(folder: Path) -> None:
     paths = [*folder.rglob("*"), folder]
-    if len(paths) > MANY and hasattr(os, "sync"):
+    if len(paths) > _MANY and hasattr(os, "sync"):
         os.sync()
         return
     for path in paths:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 GAP = 4  # pixels between images
 CAPTION = 16  # pixels above the images of a class for its name
-SMALLEST, LARGEST = 64, 256  # sides at which images are enlarged to be seen, and shrunk to fit
+_SMALLEST, _LARGEST = 64, 256  # sides at which images are enlarged to be seen, and shrunk to fit
 
 
 def image_grid(
@@ -158,9 +158,9 @@ def _levels(images: Tensor) -> Tensor:
 def _thumbnail(image: Tensor) -> Image.Image:
     """(3, H, W) -> a picture of 64 pixels or a little more, if the image is not larger itself."""
     picture = Image.fromarray(_levels(image).permute(1, 2, 0).contiguous().cpu().numpy())
-    if picture.width >= LARGEST:
-        return picture.reduce(picture.width // (LARGEST // 2))
-    factor = -(-SMALLEST // picture.width)
+    if picture.width >= _LARGEST:
+        return picture.reduce(picture.width // (_LARGEST // 2))
+    factor = -(-_SMALLEST // picture.width)
     size = (picture.width * factor, picture.height * factor)
     return picture.resize(size, Image.Resampling.NEAREST)
 

@@ -76,12 +76,12 @@ def aligned_table(rows: Rows) -> str:
 def latex_table(rows: Rows, caption: str, *, left: int = 1) -> str:
     """A `table` of LaTeX with the rules of booktabs; arguments as of `markdown_table`."""
     columns = "l" * left + "r" * (len(rows[0]) - left)
-    header, *body = (f"{' & '.join(in_latex(str(cell)) for cell in row)} \\\\" for row in rows)
+    header, *body = (f"{' & '.join(_in_latex(str(cell)) for cell in row)} \\\\" for row in rows)
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{in_latex(caption)}}}",
+            rf"\caption{{{_in_latex(caption)}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             *(r"\toprule", header, r"\midrule", *body, r"\bottomrule"),
             r"\end{tabular}",
@@ -97,16 +97,16 @@ def csv_table(rows: Sequence[Sequence[object]]) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([in_csv(c) if isinstance(c, str) else c for c in row] for row in rows)
+    writer.writerows([_in_csv(c) if isinstance(c, str) else c for c in row] for row in rows)
     return text.getvalue().rstrip("\n")
 
 
-def in_csv(text: str) -> str:
+def _in_csv(text: str) -> str:
     """Text that no spreadsheet takes for a formula; an ordinary one stays as it is."""
     return f"'{text}" if re.match(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r]", text) else text
 
 
-def in_latex(text: str) -> str:
+def _in_latex(text: str) -> str:
     """Text in which LaTeX finds nothing to act on, in one line; minus signs of numbers are ones."""
     escaped = "".join(_LATEX.get(character, character) for character in in_one_line(text))
     return re.sub(r"(?<![\w.])-(?=\d)", "$-$", escaped)

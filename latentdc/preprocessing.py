@@ -19,7 +19,7 @@ from latentdc.recipe.fields import check_fields, require_normalization
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-EPS = 0.1  # of a whitening
+_EPS = 0.1  # of a whitening
 _CHUNK = 4096  # samples summed at a time
 _CONSTANT = 1e-6  # of a value's mean: a spread below it is rounding
 
@@ -206,7 +206,7 @@ class Whitening:
 
 
 def fit_whitening(
-    images: Images, normalization: Normalization, *, name: str, eps: float = EPS
+    images: Images, normalization: Normalization, *, name: str, eps: float = _EPS
 ) -> Whitening:
     """The whitening of a training split, computed in float64.
 
@@ -240,7 +240,7 @@ def cached_whitening(
     Raises:
         InputError: the folder cannot be written.
     """
-    facts = {**normalization.facts(), "eps": EPS, "size": images.shape[-1], "images": name}
+    facts = {**normalization.facts(), "eps": _EPS, "size": images.shape[-1], "images": name}
     return cached(
         folder,
         facts,

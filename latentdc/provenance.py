@@ -22,7 +22,7 @@ from latentdc.recipe import METHODS, Recipe
 from latentdc.recipe.identity import filled
 
 # Words of a command that decide where it writes and what it tells.
-ELSEWHERE = (
+_ELSEWHERE = (
     *("output=", "data.cache=", "threads=", "processes=", "trackers=", "push."),
     *("-q", "-v", "--quiet", "--verbose"),
 )
@@ -128,7 +128,7 @@ def circumstances(
 
 def shared_command(words: Sequence[str]) -> str:
     """A command line without paths, and without words that say nothing about the set."""
-    return str(published(shlex.join([w for w in words if not w.startswith(ELSEWHERE)])))
+    return str(published(shlex.join([w for w in words if not w.startswith(_ELSEWHERE)])))
 
 
 def shared_recipe(recipe: Recipe) -> str:

@@ -15,11 +15,11 @@ from latentdc import config
 from latentdc.errors import InputError
 
 T = TypeVar("T")
-PATHS = (  # keys that a path of any kind may stand under
+_PATHS = (  # keys that a path of any kind may stand under
     *("source", "cache", "coreset", "scores", "features", "weights", "autoencoder", "experts"),
     *("protocol", "output", "dataset", "pool", "start"),
 )
-CLASSES = ("classes", "class_names", "names", "restricted_to")  # whose names are data: /m/01yrx
+_CLASSES = ("classes", "class_names", "names", "restricted_to")  # whose names are data: /m/01yrx
 _START = r"(?:file:/+|~[\w.-]*[/\\]|\.\.?[/\\]|/(?!/)|(?<!:)//+|[A-Za-z]:[/\\]|\\\\)"
 _WHOLE = re.compile(rf"\s*{_START}", re.IGNORECASE)
 _LOGIN = re.compile(r"(?<=://)[^/\s@]+@")  # of an address: user:password@
@@ -30,7 +30,7 @@ def published(tree: Any, key: str = "") -> Any:
     """A tree of JSON's types in which every path of this machine is its last part alone."""
     if isinstance(tree, Mapping):
         return {
-            published(name): one if name in CLASSES else published(one, str(name))
+            published(name): one if name in _CLASSES else published(one, str(name))
             for name, one in tree.items()
         }
     if isinstance(tree, list | tuple):
@@ -60,7 +60,7 @@ def without_paths(node: T) -> T:
         value = getattr(node, field.name)
         if is_dataclass(value):
             changed[field.name] = without_paths(value)
-        elif field.name not in CLASSES:
+        elif field.name not in _CLASSES:
             changed[field.name] = published(value, field.name)
     return cast(T, replace(node, **changed))
 
@@ -68,7 +68,7 @@ def without_paths(node: T) -> T:
 def _named(text: str, key: str) -> str:
     """The last part of a path; of other text, each path in it shortened to that."""
     home, path = os.path.expanduser("~"), os.path.expanduser(text)
-    if key in PATHS and os.path.exists(path):
+    if key in _PATHS and os.path.exists(path):
         path = os.path.realpath(path)
         return "local" if path == os.path.realpath(home) else _last(path)
     if _WHOLE.match(text):

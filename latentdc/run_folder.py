@@ -32,7 +32,7 @@ MAY_CHANGE = (  # when a run is continued: they do not touch the synthetic set
     "distill.grid_every",
     "sampling.checkpoint_seconds",
 )
-DECIDE_CORESET = ("data", "prune", "seed")
+_DECIDE_CORESET = ("data", "prune", "seed")
 # Of data whose files are read by their names alone: `save_to_disk`'s and CIFAR's.
 _BY_NAME = ("dataset_dict.json", "state.json", "cifar-10-batches-bin", "cifar-100-binary")
 
@@ -124,7 +124,7 @@ def _may_change(folder: Path) -> tuple[str, ...]:
     if begun or not (folder / CORESET).is_file():
         return MAY_CHANGE
     return MAY_CHANGE + tuple(
-        field.name for field in fields(Recipe) if field.name not in DECIDE_CORESET
+        field.name for field in fields(Recipe) if field.name not in _DECIDE_CORESET
     )
 
 

@@ -38,8 +38,8 @@ from latentdc.launcher import asked_for, refuse_ignored
 from latentdc.locks import lock_owner
 from latentdc.modes import precision_of, use_precision
 
-PATIENCE = timedelta(days=7)  # of processes that wait for one that works
-VISIBLE = 10  # seconds in which a file of one node is seen on the others
+_PATIENCE = timedelta(days=7)  # of processes that wait for one that works
+_VISIBLE = 10  # seconds in which a file of one node is seen on the others
 T = TypeVar("T")
 
 
@@ -109,7 +109,7 @@ def _accelerator(trackers: Sequence[str], folder: Path | None) -> Accelerator:
             accelerator = Accelerator(
                 log_with=list(trackers) or None,
                 project_dir=folder,
-                kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+                kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
             )
         except ValueError as error:
             raise InputError(
@@ -145,7 +145,7 @@ def require_shared(folder: Path, accelerator: Accelerator, key: str = "output=..
     owner = broadcast(accelerator, lock_owner(folder) if accelerator.is_main_process else None)
     if owner is None:  # called from Python, without a lock
         return
-    end = time.monotonic() + VISIBLE
+    end = time.monotonic() + _VISIBLE
     while not (seen := lock_owner(folder) == owner) and time.monotonic() < end:
         time.sleep(0.1)
     here = f"rank {accelerator.process_index} on {socket.gethostname()} ({folder.resolve()})"
@@ -270,7 +270,7 @@ def stop_requests(accelerator: Accelerator) -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, note_request)
     group: torch.distributed.ProcessGroup | None = None
     if accelerator.num_processes > 1:  # numbers of the CPU, so that no GPU is waited for
-        made = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+        made = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
         group = cast(torch.distributed.ProcessGroup, made)
 
     def requested() -> bool:

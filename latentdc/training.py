@@ -25,7 +25,7 @@ from latentdc.images import send
 from latentdc.io import load_with_metadata
 from latentdc.networks.build import needs_two_images
 
-Tensors = tuple[Tensor, ...] | list[Tensor]
+_Tensors = tuple[Tensor, ...] | list[Tensor]
 T = TypeVar("T")
 Forward = Callable[[Tensor], Tensor]  # of the network, in its precision; float32 comes out
 Keys = tuple[int, *tuple[int | str, ...]]  # a seed, and what is drawn
@@ -137,7 +137,7 @@ def moving_average(network: nn.Module, decay: Callable[[int], float]) -> Average
         decay: share that an average keeps, by the number of weights that are in it.
     """
 
-    def average(kept: Tensors, latest: Tensors, _: Tensor | int) -> None:
+    def average(kept: _Tensors, latest: _Tensors, _: Tensor | int) -> None:
         torch._foreach_lerp_(kept, latest, 1 - decay(int(model.n_averaged)))
 
     model = AveragedModel(network, multi_avg_fn=average)

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from latentdc.recipe import Recipe
     from latentdc.synthetic.synthetic_set import SyntheticSet
 
-CHANGEABLE = ("data", "evaluate", "threads", "precision", "processes")
-STUDENTS = "evaluate.students"
+_CHANGEABLE = ("data", "evaluate", "threads", "precision", "processes")
+_STUDENTS = "evaluate.students"
 _ELSEWHERE, _DAY = "pass another data.cache=FOLDER", 24 * 3600
 _ASIDE = re.compile(r"\.latentdc-verify-[0-9a-f]{12}")  # no name that a user gives a folder
 CRITERION = (
@@ -94,7 +94,7 @@ def arguments(parser: cli.Parser) -> None:
         nargs="*",
         default=[],
         metavar="key=value",
-        help=f"such as data.source=FOLDER, or {STUDENTS}=[...] of those that are trained",
+        help=f"such as data.source=FOLDER, or {_STUDENTS}=[...] of those that are trained",
     )
     parser.add_argument("--revision", help="branch, tag or commit of a Hub id")
     parser.add_argument(
@@ -111,10 +111,10 @@ def run(options: argparse.Namespace) -> None:
 
     keys = [override.partition("=")[0] for override in options.overrides]
     for key in keys:
-        if key.startswith("evaluate") and key != STUDENTS:
+        if key.startswith("evaluate") and key != _STUDENTS:
             raise InputError(
                 f"{key!r} is of the protocol, which the results of {options.set} record; "
-                f"{STUDENTS}=[...] says which students are trained again, --seeds how often."
+                f"{_STUDENTS}=[...] says which students are trained again, --seeds how often."
             )
     if options.seeds is not None and options.seeds < 1:
         raise InputError(f"--seeds is at least 1, got {options.seeds}.")
@@ -123,7 +123,7 @@ def run(options: argparse.Namespace) -> None:
         [str(folder)],
         options.overrides,
         argparse.Namespace(recipe=options.recipe, ipc=None, numbers=None),
-        CHANGEABLE,
+        _CHANGEABLE,
         used=["data"],
     )
     path = folder / layout.RESULTS
@@ -143,7 +143,7 @@ def run(options: argparse.Namespace) -> None:
     code: set[str] = set()  # that the user named, and that may be imported
     if options.recipe is not None:
         code = {name for _, name in own_names(recipe_protocol(recipe.evaluate))}
-    if STUDENTS in keys:
+    if _STUDENTS in keys:
         students = recipe.evaluate.students or []
         published, code = _chosen(published, students), code | {*filter(is_own, students)}
     jobs = _jobs(published, path, options.seeds, code)
@@ -154,7 +154,7 @@ def run(options: argparse.Namespace) -> None:
         _compare(jobs, synthetic, recipe)
 
 
-Job = tuple[EvalProtocol, list[Result]]
+_Job = tuple[EvalProtocol, list[Result]]
 
 
 def _chosen(published: Sequence[Result], students: Sequence[str]) -> list[Result]:
@@ -162,11 +162,11 @@ def _chosen(published: Sequence[Result], students: Sequence[str]) -> list[Result
     known = {one.student for one in published}
     some = f"there are some of {', '.join(sorted(known))}."
     if not students:
-        raise InputError(f"{STUDENTS} names nobody whose accuracy is to be verified; {some}")
+        raise InputError(f"{_STUDENTS} names nobody whose accuracy is to be verified; {some}")
     wanted = {_network(name) for name in students}
     for name in students:
         if _network(name) not in map(_network, known):
-            raise InputError(f"{STUDENTS}: no accuracy of {name} is published; {some}")
+            raise InputError(f"{_STUDENTS}: no accuracy of {name} is published; {some}")
     return [one for one in published if _network(one.student) in wanted]
 
 
@@ -177,7 +177,7 @@ def _network(name: str) -> tuple[str, int]:
 
 def _jobs(
     published: Sequence[Result], path: Path, seeds: int | None, code: Collection[str]
-) -> list[Job]:
+) -> list[_Job]:
     """The recorded protocols, each with its results.
 
     Args:
@@ -190,7 +190,7 @@ def _jobs(
         InputError: a protocol that this version does not read the same, code of others, or seeds
             that have no spread.
     """
-    jobs: dict[tuple[str, ...], Job] = {}
+    jobs: dict[tuple[str, ...], _Job] = {}
     for one in published:
         again = seeds or len(one.accuracies)
         if again + len(one.accuracies) < 3:
@@ -219,7 +219,7 @@ def _jobs(
 def _foreign(key: str, name: str, path: Path) -> str:
     """Why code is refused, and how its owner names it."""
     plain = name.partition("#")[0]
-    way = f"{STUDENTS}=[{plain}] or " if key == "students" else ""
+    way = f"{_STUDENTS}=[{plain}] or " if key == "students" else ""
     return (
         f"{key}={name} in the protocol in {path} names code, which is not imported from what "
         f"others share; if {plain} is yours and as it was, write {way}--recipe FILE, of a recipe "
@@ -284,7 +284,7 @@ def _opening(synthetic: "SyntheticSet", recipe: "Recipe") -> str:
 
 @contextmanager
 def _aside(
-    jobs: Sequence[Job], recipe: "Recipe", accelerator: "Accelerator"
+    jobs: Sequence[_Job], recipe: "Recipe", accelerator: "Accelerator"
 ) -> Iterator[Path | None]:
     """A folder of trainings beside which labels are stored, removed at the end; None without."""
     from latentdc import runtime
@@ -317,7 +317,7 @@ def _remove_left(cache: Path) -> None:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _compare(jobs: Sequence[Job], synthetic: "SyntheticSet", recipe: "Recipe") -> None:
+def _compare(jobs: Sequence[_Job], synthetic: "SyntheticSet", recipe: "Recipe") -> None:
     """Train and test, and tell of each student whether its accuracy holds."""
     from latentdc import runtime
     from latentdc.data.open import open_splits, preprocessing
@@ -364,7 +364,7 @@ def _told(there: Result, here: Result, verdict: Verdict) -> str:
 
 
 def _require_same(
-    jobs: Sequence[Job], test: str, preprocessing: Mapping[str, object], source: str
+    jobs: Sequence[_Job], test: str, preprocessing: Mapping[str, object], source: str
 ) -> None:
     """Refuse other test images, or images that students would see otherwise, before any training.
 

@@ -15,15 +15,15 @@ from torch import Generator, Tensor
 
 from latentdc.images import from_uint8, send, to_uint8
 
-LEVELS = 30  # of magnitude
-EIGENVALUES = (0.2175, 0.0188, 0.0045)  # of ImageNet's colours, with the vectors below in columns
+_LEVELS = 30  # of magnitude
+_EIGENVALUES = (0.2175, 0.0188, 0.0045)  # of ImageNet's colours, with the vectors below in columns
 EIGENVECTORS = (
     (-0.5675, 0.7192, 0.4009),
     (-0.5808, -0.0045, -0.8140),
     (-0.5836, -0.6948, 0.4203),
 )
 
-Operation = Callable[[Tensor, float], Tensor]  # (B, 3, H, W) uint8 and a signed share of LEVELS
+_Operation = Callable[[Tensor, float], Tensor]  # (B, 3, H, W) uint8 and a signed share of _LEVELS
 
 
 def _tv() -> Any:
@@ -51,7 +51,7 @@ def _translate(images: Tensor, share: float, axis: int) -> Tensor:
 
 
 # torchvision's, in its order. Those that move, turn or reweigh an image do so either way.
-OPERATIONS: dict[str, Operation] = {
+OPERATIONS: dict[str, _Operation] = {
     "identity": lambda images, share: images,
     "shear-x": partial(_shear, axis=0),
     "shear-y": partial(_shear, axis=1),
@@ -73,7 +73,7 @@ def draw_operations(count: int, operations: int, magnitude: int, source: Generat
     """(N, operations, 2): index into `OPERATIONS`, and the magnitude's share with a sign."""
     kinds = torch.randint(len(OPERATIONS), (count, operations), generator=source)
     signs = torch.randint(2, (count, operations), generator=source) * 2 - 1
-    return torch.stack([kinds.float(), signs * magnitude / LEVELS], dim=2)
+    return torch.stack([kinds.float(), signs * magnitude / _LEVELS], dim=2)
 
 
 def randaugment(images: Tensor, draws: Tensor) -> Tensor:
@@ -114,6 +114,6 @@ def jitter(images: Tensor, draws: Tensor) -> Tensor:
 
 def lighting(images: Tensor, strengths: Tensor) -> Tensor:
     """Add `strengths` (B, 3) of ImageNet's principal colours to every pixel in [0, 1]."""
-    vectors = torch.tensor(EIGENVECTORS) * torch.tensor(EIGENVALUES)
+    vectors = torch.tensor(EIGENVECTORS) * torch.tensor(_EIGENVALUES)
     color = strengths @ send(vectors, images.device).mT  # (B, 3)
     return images + 2 * color[:, :, None, None]

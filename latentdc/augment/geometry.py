@@ -10,9 +10,9 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-TRIES = 10  # of a random crop, as in torchvision's RandomResizedCrop
-ASPECT = (3 / 4, 4 / 3)
-BLACK = -1.0  # of images in [-1, 1]
+_TRIES = 10  # of a random crop, as in torchvision's RandomResizedCrop
+_ASPECT = (3 / 4, 4 / 3)
+_BLACK = -1.0  # of images in [-1, 1]
 
 
 def draw_boxes(
@@ -31,11 +31,11 @@ def draw_boxes(
         source: CPU generator.
     """
     side = size // (cells or 1)
-    share = scale[0] + (scale[1] - scale[0]) * torch.rand(count, TRIES, generator=source)
-    low, high = map(math.log, ASPECT)
-    aspect = (low + (high - low) * torch.rand(count, TRIES, generator=source)).exp()
+    share = scale[0] + (scale[1] - scale[0]) * torch.rand(count, _TRIES, generator=source)
+    low, high = map(math.log, _ASPECT)
+    aspect = (low + (high - low) * torch.rand(count, _TRIES, generator=source)).exp()
     lengths = torch.stack([(share / aspect).sqrt(), (share * aspect).sqrt()], dim=2) * side
-    lengths = lengths.round()  # (N, TRIES, 2): height, width
+    lengths = lengths.round()  # (N, _TRIES, 2): height, width
     fits = ((lengths > 0) & (lengths <= side)).all(dim=2)
     first = fits.int().argmax(dim=1)  # 0 where none fits
     chosen = lengths[torch.arange(count), first]
@@ -85,7 +85,7 @@ def shift(images: Tensor, offsets: Tensor, reflect: bool = False) -> Tensor:
         return pick(images, place[:, 0], place[:, 1])
     inside = (place >= 0) & (place < size)
     moved = pick(images, place[:, 0].clamp(0, size - 1), place[:, 1].clamp(0, size - 1))
-    return moved.masked_fill(~(inside[:, 0, :, None] & inside[:, 1, None, :])[:, None], BLACK)
+    return moved.masked_fill(~(inside[:, 0, :, None] & inside[:, 1, None, :])[:, None], _BLACK)
 
 
 def shuffle_strips(images: Tensor, orders: Tensor) -> Tensor:

@@ -31,8 +31,8 @@ from latentdc.recipe.own import is_own
 from latentdc.recipe.protocol import EvalProtocol
 
 # What the cells of a sweep do once for all, where it is the same.
-SHARED = ("opening", "scoring", "experts", "snapshots", "classifier", "teachers")
-MORE = ", or keep more (prune.keep)"
+_SHARED = ("opening", "scoring", "experts", "snapshots", "classifier", "teachers")
+_MORE = ", or keep more (prune.keep)"
 Counted = tuple[list[Stage], dict[str, str]]  # stages, and lines of `quantity: value`
 
 
@@ -80,7 +80,7 @@ def _counted(
     methods: dict[str, Counted] | None = None,
 ) -> Counted:
     """The stages, and lines about the data, the method and the rows."""
-    sizes, lines = sizes_of(recipe)
+    sizes, lines = _sizes_of(recipe)
     found: list[Stage] = []
     if sizes is not None:
         asked = [
@@ -159,7 +159,7 @@ def _require_enough(recipe: Recipe, sizes: Sizes) -> None:
     if each > 1.1 * left:  # sizes are known about
         raise InputError(
             f"ipc={recipe.ipc} takes {each} different images of each class, and the core set has "
-            f"about {left}; lower ipc{MORE * more}."
+            f"about {left}; lower ipc{_MORE * more}."
         )
 
 
@@ -176,7 +176,7 @@ def _require_smallest(recipe: Recipe, there: int) -> None:
         if each > most:
             raise InputError(
                 f"ipc={recipe.ipc} takes {each} different images of each class, and {what} has at "
-                f"most {most}; choose a smaller ipc{MORE * (most < there)}."
+                f"most {most}; choose a smaller ipc{_MORE * (most < there)}."
             )
 
 
@@ -191,7 +191,7 @@ def _other_method(recipe: Recipe, sizes: Sizes | None, known: bool) -> Stage:
     return Stage("distilling", 0, f"{kind} has no further networks", {SETS: images})
 
 
-def sizes_of(recipe: Recipe) -> tuple[Sizes | None, dict[str, str]]:
+def _sizes_of(recipe: Recipe) -> tuple[Sizes | None, dict[str, str]]:
     """Sizes of the real images, and lines about them; None before a download."""
     data, size = recipe.data, kept_size(recipe.data)
     images = data.kind == "images"
@@ -259,7 +259,7 @@ def _totals(found: Sequence[Stage], hardware: Hardware) -> dict[str, str]:
 
 def describe_pruning(recipe: Recipe, hardware: Hardware) -> str:
     """Opening the images and scoring them."""
-    sizes, lines = sizes_of(recipe)
+    sizes, lines = _sizes_of(recipe)
     asked = () if sizes is None else (networks.opening, scorers.scoring)
     found = [f(recipe, sizes, hardware) for f in asked if sizes is not None]
     return summary(lines, found, hardware)
@@ -267,7 +267,7 @@ def describe_pruning(recipe: Recipe, hardware: Hardware) -> str:
 
 def describe_experts(recipe: Recipe, folder: str, lacking: int, hardware: Hardware) -> str:
     """Training the experts that `folder` lacks, on a core set that is chosen first."""
-    sizes, lines = sizes_of(recipe)
+    sizes, lines = _sizes_of(recipe)
     told = {"folder": folder, "to train": f"{lacking} of {recipe.experts.count} experts"}
     found = []
     if sizes is not None and lacking:
@@ -292,7 +292,7 @@ def describe_evaluation(
         rows: beside the sets.
         hardware: of the run.
     """
-    sizes, lines = sizes_of(recipe)
+    sizes, lines = _sizes_of(recipe)
     unread = [name for name, count in counts.items() if count is None]
     found = [] if sizes is None else [networks.opening(recipe, sizes, hardware)]
     for protocol in protocols if sizes is not None else ():
@@ -335,7 +335,7 @@ def describe_measuring(
         redundancy: images of each class in an increment.
         others: networks of other packages, which are not counted.
     """
-    sizes, lines = sizes_of(recipe)
+    sizes, lines = _sizes_of(recipe)
     found = [Stage(name, None, "the network of another package, not counted") for name in others]
     if sizes is None:
         return summary(lines, found, hardware)
@@ -391,7 +391,7 @@ def describe_sweep(
         return summary(lines, [Stage("runs", 0, "none is missing")], hardware)
     trained: set[Hashable] = set()
     for recipe in there:
-        sizes, _ = sizes_of(recipe)
+        sizes, _ = _sizes_of(recipe)
         if sizes is not None:
             networks.evaluating(recipe, sizes, hardware, trained)
     by_name: dict[str, list[Stage]] = {}
@@ -399,7 +399,7 @@ def describe_sweep(
     shared: dict[tuple[str, Hashable], Stage] = {}
     for number, recipe in enumerate(missing):
         for stage in stages(recipe, hardware, trained, methods):
-            once = stage.name in SHARED
+            once = stage.name in _SHARED
             key = stage.name, _decides(recipe, stage) if once else number
             # Of a folder of experts the largest number has the others.
             shared[key] = max(stage, shared.get(key, stage), key=lambda one: one.work or 0)

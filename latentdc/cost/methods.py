@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # importing diffusers takes seconds, which pixels do without
     from latentdc.priors.diffusion import DiffusionPrior
 
 Inputs = tuple[Tensor, Tensor | None, Tensor | None]  # z, c and noise
-LOWEST = Plan("low", 1)  # what fits wherever one image does
+_LOWEST = Plan("low", 1)  # what fits wherever one image does
 
 
 def matching_costs(
@@ -38,31 +38,31 @@ def matching_costs(
     images, moved = classes * ipc, per_step * ipc
     here = most_together(classes, per_step, min(processes, classes)) * ipc
     denoises, space = recipe.objective.kind == "denoise", prior
-    if denoises and has_denoiser(prior):
+    if denoises and _has_denoiser(prior):
         space = prior.autoencoder
-    inputs = prior_inputs(space, 1)
+    inputs = _prior_inputs(space, 1)
     trials = most_trial_steps(settings, conditioned=inputs[1] is not None)
     steps = settings.steps + trials
-    needs = backward_needs(prior, inputs, denoises=denoises)
+    needs = _backward_needs(prior, inputs, denoises=denoises)
     moments = 2 if settings.optimizer == "adam" else 1
-    latents, weights = latent_bytes(inputs, images, moments), 4 * prior_parameters(prior)
+    latents, weights = _latent_bytes(inputs, images, moments), 4 * prior_parameters(prior)
     lying = (latents.held + latents.learned * (trials > 0)) / processes  # trials move a copy
     kept = weights + lying
-    apart = ipc if classes_apart(recipe.objective, classes, prior.resolution) else None
-    plan = decoding_plan(recipe, needs, here, hardware, kept, ipc=apart)
+    apart = ipc if _classes_apart(recipe.objective, classes, prior.resolution) else None
+    plan = _decoding_plan(recipe, needs, here, hardware, kept, ipc=apart)
     if denoises and recipe.prior.memory == "auto":
         from latentdc.objectives.denoise import DENOISED
 
         plan = Plan("low", DENOISED)  # whatever the device
     # Backward to the inputs costs one forward; a denoised latent is never computed again.
-    sweeps = 2 if denoises else plan.sweeps(here, calls_of(prior))
-    of_prior = moved * prior_work(prior, inputs, plan, sweeps, denoises=denoises)
+    sweeps = 2 if denoises else plan.sweeps(here, _calls_of(prior))
+    of_prior = moved * _prior_work(prior, inputs, plan, sweeps, denoises=denoises)
     network = student(recipe.objective.network, classes, prior.resolution)
-    passes = student_passes(recipe.objective, per_step, moved) + effect_passes(recipe, per_step)
+    passes = _student_passes(recipe.objective, per_step, moved) + _effect_passes(recipe, per_step)
     of_student = passes * network.forward
-    begin = images * encoding(prior) * (settings.init == "real")
+    begin = images * _encoding(prior) * (settings.init == "real")
     end = images * sweep(space, inputs)
-    held = activation_bytes(space, plan, needs, here)
+    held = _activation_bytes(space, plan, needs, here)
     # The objective is shared where classes can be told apart, or looks at each image by itself.
     shared = here / moved if apart or denoises else 1.0
     own = most_together(classes, None, min(processes, classes)) / classes
@@ -93,35 +93,35 @@ def matching_costs(
         )
     if denoises:
         lines["denoiser"] = f"{moved:,} samples without guidance, forward and back, per step"
-    elif has_denoiser(prior):
-        lines["denoiser"] = told_calls(prior, moved, sweeps - 1)
+    elif _has_denoiser(prior):
+        lines["denoiser"] = _told_calls(prior, moved, sweeps - 1)
     lines["work per step"] = (
         f"{(of_prior + of_student) / 1e9:,.1f} GMAC, {of_prior / 1e9:,.1f} of them in the prior"
     )
     lines["memory per process"] = (
         f"{in_bytes(lying)} of latents, noise and momentum, about "
-        f"{in_bytes(held)} of activations in backward ({told_plan(recipe, plan, needs, hardware)})"
+        f"{in_bytes(held)} of activations in backward ({_told_plan(recipe, plan, needs, hardware)})"
         f", on {processes} process{'es' if processes > 1 else ''}"
     )
     lines["weights"] = in_bytes(weights)
     return stage, lines
 
 
-def has_networks(prior: Prior) -> "TypeGuard[AutoencoderPrior | DiffusionPrior]":
+def _has_networks(prior: Prior) -> "TypeGuard[AutoencoderPrior | DiffusionPrior]":
     """Whether images are decoded by networks."""
     return not isinstance(prior, PixelPrior | VectorPrior)
 
 
-def has_denoiser(prior: Prior) -> "TypeGuard[DiffusionPrior]":
+def _has_denoiser(prior: Prior) -> "TypeGuard[DiffusionPrior]":
     """Whether it is a diffusion prior."""
-    if not has_networks(prior):
+    if not _has_networks(prior):
         return False
     from latentdc.priors.diffusion import DiffusionPrior
 
     return isinstance(prior, DiffusionPrior)
 
 
-def prior_inputs(prior: Prior, count: int) -> Inputs:
+def _prior_inputs(prior: Prior, count: int) -> Inputs:
     """What `count` images are decoded from; z and c ask for gradients."""
     z = torch.empty(count, *prior.latent_shape, device="meta", requires_grad=True)
     c = prior.condition(torch.zeros(count, dtype=torch.long, device="meta"))
@@ -130,24 +130,26 @@ def prior_inputs(prior: Prior, count: int) -> Inputs:
     return z, c, torch.empty_like(z) if prior.has_noise else None
 
 
-def backward_needs(prior: Prior, inputs: Inputs, *, denoises: bool) -> Needs | None:
+def _backward_needs(prior: Prior, inputs: Inputs, *, denoises: bool) -> Needs | None:
     """What backward keeps of one image; None of a prior without networks.
 
     Where the objective `denoises`, backward goes through one call without guidance.
     """
     if denoises:
-        assert has_denoiser(prior)
+        assert _has_denoiser(prior)
         z, c, _ = inputs
         return Needs(step=0, calls=0, decoder=kept_bytes(lambda: prior.noise_in(z, 0, c)))
-    return prior.needs() if has_networks(prior) else None
+    return prior.needs() if _has_networks(prior) else None
 
 
-def prior_work(prior: Prior, inputs: Inputs, plan: Plan, sweeps: float, *, denoises: bool) -> float:
+def _prior_work(
+    prior: Prior, inputs: Inputs, plan: Plan, sweeps: float, *, denoises: bool
+) -> float:
     """Multiply-adds of one image in the prior, in a step of so many sweeps."""
     work = sweeps * sweep(prior, inputs, denoises=denoises)
     again = plan.memory == "mixed" and not denoises  # every image is decoded once more
-    if again and has_denoiser(prior):
-        work += (3 - sweeps) * decoding(prior, inputs[0])
+    if again and _has_denoiser(prior):
+        work += (3 - sweeps) * _decoding(prior, inputs[0])
     return work
 
 
@@ -156,31 +158,31 @@ def sweep(prior: Prior, inputs: Inputs, *, denoises: bool = False) -> float:
 
     Where the objective `denoises` it is one call without guidance.
     """
-    if not has_denoiser(prior):
+    if not _has_denoiser(prior):
         return multiply_adds(lambda: prior.decode(*inputs))
     z, c, _ = inputs
     if denoises:
         return multiply_adds(lambda: prior.noise_in(z, 0, None))
-    return prior.calls * denoising(prior, z, c) + decoding(prior, z)
+    return prior.calls * _denoising(prior, z, c) + _decoding(prior, z)
 
 
-def denoising(prior: "DiffusionPrior", z: Tensor, c: Tensor | None) -> float:
+def _denoising(prior: "DiffusionPrior", z: Tensor, c: Tensor | None) -> float:
     """Multiply-adds of one step of the denoiser for one latent, guidance included."""
     context = prior.context(c)
     return multiply_adds(lambda: prior.predict(z, prior.schedule.timesteps[0], context))
 
 
-def decoding(prior: "DiffusionPrior", z: Tensor) -> float:
+def _decoding(prior: "DiffusionPrior", z: Tensor) -> float:
     """Multiply-adds of the decoder for the image of one latent."""
     return multiply_adds(lambda: prior.autoencoder.decode_chunk(z))
 
 
-def calls_of(prior: Prior) -> int:
+def _calls_of(prior: Prior) -> int:
     """Calls of a denoiser in one sweep."""
-    return prior.calls if has_denoiser(prior) else 1
+    return prior.calls if _has_denoiser(prior) else 1
 
 
-def classes_apart(spec: ObjectiveSettings, classes: int, resolution: int) -> bool:
+def _classes_apart(spec: ObjectiveSettings, classes: int, resolution: int) -> bool:
     """Whether the objective is a sum over classes that can be matched one after the other."""
     loops = spec.kind == "dc" and spec.loops.outer not in (None, 1)
     if spec.kind in ("mtt", "denoise") or loops:
@@ -188,7 +190,7 @@ def classes_apart(spec: ObjectiveSettings, classes: int, resolution: int) -> boo
     return not batch_norms(outline(spec.network, num_classes=classes, resolution=resolution))
 
 
-def student_passes(spec: ObjectiveSettings, classes: int, images: int) -> float:
+def _student_passes(spec: ObjectiveSettings, classes: int, images: int) -> float:
     """Forward passes of a student, each of one image, that a step's objective amounts to."""
     if spec.kind == "mtt":
         trajectory = spec.trajectory
@@ -205,7 +207,7 @@ def student_passes(spec: ObjectiveSettings, classes: int, images: int) -> float:
     return 3 * real + 6 * images + 3 * images * inner * (outer - 1) / outer
 
 
-def effect_passes(recipe: Recipe, classes: int) -> float:
+def _effect_passes(recipe: Recipe, classes: int) -> float:
     """Forward passes that looking at the effects of real images amounts to, averaged over steps."""
     trim, gradients = recipe.distill.trim, recipe.objective.kind == "dc"
     if trim.share == 0:
@@ -215,7 +217,7 @@ def effect_passes(recipe: Recipe, classes: int) -> float:
     return classes * recipe.objective.batch * (image + product) / trim.refresh
 
 
-def decoding_plan(
+def _decoding_plan(
     recipe: Recipe,
     needs: Needs | None,
     images: int,
@@ -239,11 +241,11 @@ def decoding_plan(
     if (plan := fixed_plan(recipe.prior.memory, recipe.prior.chunk)) is not None:
         return plan
     if hardware.memory is None:
-        return LOWEST
+        return _LOWEST
     return choose_plan(needs, images, int(max(0, hardware.memory - kept)), ipc=ipc)
 
 
-def told_calls(prior: "DiffusionPrior", images: int, sweeps: float) -> str:
+def _told_calls(prior: "DiffusionPrior", images: int, sweeps: float) -> str:
     """Calls of the denoiser in a step that decodes so many images, so many times forward."""
     branches = 1 if prior.guidance == 1 else 2
     samples = f"{images * prior.calls * branches:,} samples{' with guidance' * (branches - 1)}"
@@ -251,7 +253,7 @@ def told_calls(prior: "DiffusionPrior", images: int, sweeps: float) -> str:
     return f"{prior.calls} calls per sweep, {samples}; {forward} forward and 1 back per step"
 
 
-def told_plan(recipe: Recipe, plan: Plan, needs: Needs | None, hardware: Hardware) -> str:
+def _told_plan(recipe: Recipe, plan: Plan, needs: Needs | None, hardware: Hardware) -> str:
     """The plan in words, and whether it is the device's."""
     if needs is None or recipe.prior.memory != "auto":
         return plan.memory
@@ -266,11 +268,11 @@ def told_plan(recipe: Recipe, plan: Plan, needs: Needs | None, hardware: Hardwar
     return f"{plan.memory}{chunk}, for a device of {in_bytes(hardware.memory)}"
 
 
-def activation_bytes(prior: Prior, plan: Plan, needs: Needs | None, images: int) -> float:
+def _activation_bytes(prior: Prior, plan: Plan, needs: Needs | None, images: int) -> float:
     """Bytes that backward needs at once: what the plan keeps, beside all x_t."""
     if needs is None:
         return 0
-    stored = 0 if plan.memory == "fast" else 4 * math.prod(prior.latent_shape) * calls_of(prior)
+    stored = 0 if plan.memory == "fast" else 4 * math.prod(prior.latent_shape) * _calls_of(prior)
     return plan.held(needs, images) + min(plan.group or images, images) * stored
 
 
@@ -289,7 +291,7 @@ class LatentBytes:
     held: int
 
 
-def latent_bytes(inputs: Inputs, images: int, moments: int) -> LatentBytes:
+def _latent_bytes(inputs: Inputs, images: int, moments: int) -> LatentBytes:
     """Bytes of so many images like one, with so many moments of each gradient."""
     z, c, noise = inputs
     learned = 4 * images * (z.numel() + (0 if c is None else c.numel()))
@@ -297,7 +299,7 @@ def latent_bytes(inputs: Inputs, images: int, moments: int) -> LatentBytes:
     return LatentBytes(learned, shared, shared + moments * learned)
 
 
-def encoding(prior: Prior) -> float:
+def _encoding(prior: Prior) -> float:
     """Multiply-adds of encoding one image."""
     image = torch.empty(1, *sample_shape(prior), device="meta")
     return multiply_adds(lambda: prior.encode(image))
@@ -328,7 +330,7 @@ class Passes:
     followed: int = 0
 
 
-def sampling_passes(recipe: Recipe, prior: "DiffusionPrior", classes: int, kept: int) -> Passes:
+def _sampling_passes(recipe: Recipe, prior: "DiffusionPrior", classes: int, kept: int) -> Passes:
     """Passes of sampling `classes` from a core set of `kept` images."""
     settings, ipc, each = recipe.sampling, recipe.ipc, math.ceil(kept / classes)
     choice, steps = settings.choice, len(prior.schedule.timesteps)
@@ -371,13 +373,13 @@ def sampling_costs(
 ) -> tuple[Stage, dict[str, str]]:
     """The stage `sampling`, and lines of `quantity: value` about it."""
     settings, classes = recipe.sampling, size.classes
-    passes = sampling_passes(recipe, prior, classes, size.kept)
-    z, c, _ = prior_inputs(prior, 1)
-    work = denoising(prior, z, c) * (passes.sampled + passes.inverted + passes.guided)
+    passes = _sampling_passes(recipe, prior, classes, size.kept)
+    z, c, _ = _prior_inputs(prior, 1)
+    work = _denoising(prior, z, c) * (passes.sampled + passes.inverted + passes.guided)
     if passes.halves:
         work += passes.halves * multiply_adds(lambda: prior.features(z, 0, c))
-    work += passes.decoded * decoding(prior, z)
-    work += passes.encoded * encoding(prior)
+    work += passes.decoded * _decoding(prior, z)
+    work += passes.encoded * _encoding(prior)
     if passes.classified:
         scorer = recipe.prune.scorer
         side = scorer.resolution or prior.resolution
@@ -393,7 +395,7 @@ def sampling_costs(
     if passes.halves:
         told.append(f"{passes.halves:,} through the first half of the denoiser")
     needs, weights = prior.needs(), 4 * prior_parameters(prior)
-    plan = decoding_plan(recipe, needs.of_one_step(), settings.batch, hardware, weights)
+    plan = _decoding_plan(recipe, needs.of_one_step(), settings.batch, hardware, weights)
     together = plan.together(settings.batch)
     held = together * needs.largest
     made = classes * settings.choice.candidates(recipe.ipc)

@@ -23,7 +23,7 @@ from latentdc.recipe import BASELINES, Experts, Recipe
 from latentdc.recipe.labels import Labels
 from latentdc.recipe.protocol import EvalProtocol
 
-DRAWN = ("random", "coreset")  # rows with other images for each seed
+_DRAWN = ("random", "coreset")  # rows with other images for each seed
 
 
 def opening(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage:
@@ -122,7 +122,7 @@ def _real_images(recipe: Recipe, row: str) -> tuple[Hashable, ...]:
     everything = recipe.prune.keeps_all and recipe.prune.coreset is None
     if everything and not recipe.follows_experts:
         row = {"coreset": "random", "kept": "full"}.get(row, row)
-    ipc = recipe.ipc if row in DRAWN else None
+    ipc = recipe.ipc if row in _DRAWN else None
     if row not in ("coreset", "kept"):
         return row, ipc
     experts = repr(recipe.experts) if recipe.follows_experts else None
@@ -254,7 +254,7 @@ def _labelling(
     views, disk = 0, dict[str, float]()
     if labels.source == "stored":
         views = sum(
-            (protocol.seeds if row in DRAWN else 1)
+            (protocol.seeds if row in _DRAWN else 1)
             * soft_labels.stored_epochs(protocol, count)
             * count
             for row, count in counts.items()

@@ -19,12 +19,12 @@ from latentdc.priors.small import build_autoencoder, build_unet
 from latentdc.priors.training import GRID_GUIDANCE, GRID_STEPS, PER_CLASS, starting_prior
 from latentdc.recipe.prior_training import PriorRecipe, UNetTraining
 
-STATE = 4 * 4  # bytes of a number: itself, its average and two moments of AdamW
-GRADIENT = 4  # and of its gradient
+_STATE = 4 * 4  # bytes of a number: itself, its average and two moments of AdamW
+_GRADIENT = 4  # and of its gradient
 
 
 @dataclass(frozen=True)
-class NetworkCost:
+class _NetworkCost:
     """What one image or latent takes, of a network without weights; `step` is of its training."""
 
     forward: float
@@ -34,7 +34,7 @@ class NetworkCost:
     weights: int
 
 
-class TermsCost(NamedTuple):
+class _TermsCost(NamedTuple):
     """What the terms of a UNet's loss take beside its own passes.
 
     Attributes:
@@ -64,17 +64,17 @@ def describe_prior(recipe: PriorRecipe, hardware: Hardware) -> str:
     terms, latents = _terms(recipe.unet, classes or 1, values), 4 * (images or 0) * values
     found = []
     for name, network, spec, more, stored in (
-        ("autoencoder", first, recipe.autoencoder, TermsCost(), 0),
+        ("autoencoder", first, recipe.autoencoder, _TermsCost(), 0),
         ("UNet", second, recipe.unet, terms, latents),
     ):
         if name == "autoencoder" and recipe.start is not None:
             continue
         passes = more.passes * spec.batch * network.step
-        memory = (STATE + GRADIENT) * network.weights + more.kept + more.held + stored
+        memory = (_STATE + _GRADIENT) * network.weights + more.kept + more.held + stored
         memory += more.passes * spec.batch * network.activations
         told = f"{network.weights:,} parameters, {counted(spec.steps, 'step')} of {spec.batch}"
         told += f", {in_bytes(more.kept)} of latents of classes" * (more.kept > 0)
-        state = {f"state of the {name}": 2 * (STATE * network.weights + more.kept)}  # and the next
+        state = {f"state of the {name}": 2 * (_STATE * network.weights + more.kept)}  # and the next
         work = spec.steps * (passes + more.work)
         found.append(Stage(f"training {name}", work, told, state, memory))
     encoding = None if images is None else images * first.encode
@@ -88,18 +88,18 @@ def describe_prior(recipe: PriorRecipe, hardware: Hardware) -> str:
     return summary(lines, found, hardware)
 
 
-def _terms(spec: UNetTraining, classes: int, values: int) -> TermsCost:
+def _terms(spec: UNetTraining, classes: int, values: int) -> _TermsCost:
     """Cost of the terms of a training on latents of so many values."""
     terms, passes = spec.terms, 2 if spec.terms.inversion else 1
     if not (terms.representativeness or terms.diversity):
-        return TermsCost(passes)
+        return _TermsCost(passes)
     # Two memories, real and predicted; of each a batch has its classes' rows, which it is compared
     # with there and back.
     bank, rows = 4 * classes * terms.memory * values, spec.batch * terms.memory * values
-    return TermsCost(passes, 2 * 2 * rows, 2 * bank, 2 * 4 * rows)
+    return _TermsCost(passes, 2 * 2 * rows, 2 * bank, 2 * 4 * rows)
 
 
-def _networks(recipe: PriorRecipe, classes: int) -> tuple[NetworkCost, NetworkCost, int]:
+def _networks(recipe: PriorRecipe, classes: int) -> tuple[_NetworkCost, _NetworkCost, int]:
     """The autoencoder on one image, the UNet on one latent, and a latent's values."""
     side = recipe.data.resolution
     if recipe.start is None:
@@ -121,7 +121,7 @@ def _networks(recipe: PriorRecipe, classes: int) -> tuple[NetworkCost, NetworkCo
         encode = multiply_adds(lambda: space.encode(one))
         whole, step = works(space, lambda: space.decode(space.encode(one).latent_dist.mean))
         kept = kept_bytes(lambda: space.decode(space.encode(two).latent_dist.mean)) / 2
-        first = NetworkCost(whole, step, encode, kept, _count(space))
+        first = _NetworkCost(whole, step, encode, kept, _count(space))
 
         def denoise(x: torch.Tensor, labels: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
             told: torch.Tensor = unet(x, times, encoder_hidden_states=embedding(labels)).sample
@@ -130,7 +130,7 @@ def _networks(recipe: PriorRecipe, classes: int) -> tuple[NetworkCost, NetworkCo
         forward, step = works(unet, lambda: denoise(z, label, time))
         kept = kept_bytes(lambda: denoise(pair, label.repeat(2), time.repeat(2))) / 2
     weights = _count(unet) + _count(embedding)
-    return first, NetworkCost(forward, step, 0.0, kept, weights), math.prod(shape)
+    return first, _NetworkCost(forward, step, 0.0, kept, weights), math.prod(shape)
 
 
 def _count(network: nn.Module) -> int:

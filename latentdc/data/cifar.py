@@ -30,7 +30,7 @@ class _Layout(NamedTuple):
     label: str  # column by default
 
 
-LAYOUTS = (
+_LAYOUTS = (
     _Layout(
         "cifar-10-batches-bin",
         tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
@@ -60,7 +60,7 @@ def cifar_folder(source: Path) -> tuple[Path, _Layout] | None:
     """
     found = [
         (folder, layout)
-        for layout in LAYOUTS
+        for layout in _LAYOUTS
         for folder in (source, source / layout.folder)
         if any((folder / name).is_file() for name in (*layout.train, layout.test))
     ]

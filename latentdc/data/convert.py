@@ -26,7 +26,7 @@ from latentdc.recipe import Data
 from latentdc.recipe.fields import show
 
 Range = tuple[float, float]
-Pixels = NDArray[np.uint8]  # (H, W, 3)
+_Pixels = NDArray[np.uint8]  # (H, W, 3)
 _TWICE = 20  # images of a data set of torch, at most, that are asked for twice
 
 _FORMS = "images are (N, H, W, 3) or (N, 3, H, W), grey ones with 1 in place of 3"
@@ -78,7 +78,7 @@ def from_torch(
         )
     labels: list[object] = []
 
-    def sample(row: int) -> tuple[Pixels, object]:
+    def sample(row: int) -> tuple[_Pixels, object]:
         pair = dataset[row]
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise InputError(f"{name}: a row is (image, label), got {show(type(pair).__name__)}.")
@@ -86,7 +86,7 @@ def from_torch(
 
     again = max(1, -(-len(dataset) // _TWICE))  # a flip shows in every second of them
 
-    def pixels() -> Iterator[Pixels]:
+    def pixels() -> Iterator[_Pixels]:
         for row in range(len(dataset)):
             image, label = sample(row)
             if row % again == 0 and not np.array_equal(image, sample(row)[0]):
@@ -193,7 +193,7 @@ def _unmasked(values: Any, name: str) -> NDArray[Any]:
     return np.asarray(values)
 
 
-def _layout(shape: tuple[int, ...], name: str) -> Callable[[NDArray[Any]], Pixels]:
+def _layout(shape: tuple[int, ...], name: str) -> Callable[[NDArray[Any]], _Pixels]:
     """What makes (H, W, 3) of each of such images."""
     first, last = (len(shape) == 4 and shape[axis] in (1, 3) for axis in (1, 3))
     if first and last:
@@ -210,7 +210,7 @@ def _layout(shape: tuple[int, ...], name: str) -> Callable[[NDArray[Any]], Pixel
         raise InputError(f"{name}: {_FORMS}, got {shape}{hint}.")
     channels = shape[1 if first else 3]
 
-    def see(image: NDArray[Any]) -> Pixels:
+    def see(image: NDArray[Any]) -> _Pixels:
         upright = image.transpose(1, 2, 0) if first else image
         return np.ascontiguousarray(upright.repeat(3, axis=-1) if channels == 1 else upright)
 
@@ -238,7 +238,7 @@ def _bounds(dtype: Any, value_range: Range | None, name: str) -> Range | None:
     return low, high
 
 
-def _levels(image: NDArray[Any], bounds: Range | None, name: str) -> Pixels:
+def _levels(image: NDArray[Any], bounds: Range | None, name: str) -> _Pixels:
     if bounds is None:
         return image
     low, high = bounds
@@ -253,7 +253,7 @@ def _levels(image: NDArray[Any], bounds: Range | None, name: str) -> Pixels:
     return np.rint(levels).clip(0, 255).astype(np.uint8)
 
 
-def _pixels(image: object, value_range: Range | None, name: str) -> Pixels:
+def _pixels(image: object, value_range: Range | None, name: str) -> _Pixels:
     """Pixels of a single image: one of Pillow, a tensor or an array."""
     if isinstance(image, Image.Image):
         try:
@@ -266,10 +266,10 @@ def _pixels(image: object, value_range: Range | None, name: str) -> Pixels:
 
 
 def _gathered(
-    images: Iterable[Pixels], resolution: int | None, name: str
-) -> tuple[list[Pixels], list[int]]:
+    images: Iterable[_Pixels], resolution: int | None, name: str
+) -> tuple[list[_Pixels], list[int]]:
     """(3, H, H) levels and content hash of each image."""
-    levels: list[Pixels] = []
+    levels: list[_Pixels] = []
     hashes: list[int] = []
     size = None if (side := _side(resolution)) is None else (side, side)
     for image in images:
@@ -341,7 +341,7 @@ def _numbers(labels: object, name: str) -> Tensor:
 
 
 def _fields(
-    levels: list[Pixels],
+    levels: list[_Pixels],
     hashes: list[int],
     labels: Tensor,
     class_names: Sequence[str] | None,

@@ -166,7 +166,7 @@ def _folder_tables(source: Path, config: str | None) -> Tables:
     card = source / "README.md"
     content = read_card(card) if card.is_file() else {}
     splits, info = _by_split(names, content, config, source)
-    if configuration(content, config, source).get("data_files"):
+    if _configuration(content, config, source).get("data_files"):
         for path in (path for found in splits.values() for path in found):
             _require_inside(path, source)
     return {s: partial(parquet.read_parquet, paths, source, s, info) for s, paths in splits.items()}
@@ -176,7 +176,7 @@ def _by_split(
     names: Mapping[str, Path], card: dict[str, Any], config: str | None, source: Path
 ) -> tuple[dict[str, list[Path]], Any]:
     """Files by split, by the card or else by their names, and what the card says of columns."""
-    entry = configuration(card, config, source)
+    entry = _configuration(card, config, source)
     if isinstance(folder := entry.get("data_dir"), str):
         inside = f"{posixpath.normpath(folder)}/".removeprefix("./")
         names = {n.removeprefix(inside): p for n, p in names.items() if n.startswith(inside)}
@@ -337,7 +337,7 @@ def _is_inside(pattern: str) -> bool:
     return not odd and not any(part.startswith("..") for part in parts)
 
 
-def configuration(card: dict[str, Any], name: str | None, source: Path) -> dict[str, Any]:
+def _configuration(card: dict[str, Any], name: str | None, source: Path) -> dict[str, Any]:
     """The one that is named, the default, or the only one; empty where the card has none."""
     configs: dict[str, dict[str, Any]]
     configs = {str(e.get("config_name", "default")): e for e in card.get("configs") or [{}]}

@@ -39,7 +39,7 @@ _LARGEST = 2**30  # bytes of an image
 _TOLD = ("values", "splits", "left_out", "named_by")  # of an index, as JSON beside its rows
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".lz4")
 
-Value = int | str | None  # a label as the tar has it
+_Value = int | str | None  # a label as the tar has it
 
 
 @dataclass
@@ -55,7 +55,7 @@ class _Index:
     """
 
     rows: Tensor
-    values: list[Value]
+    values: list[_Value]
     splits: list[str]
     left_out: files.LeftOut = field(default_factory=files.LeftOut)
     named_by: str = ""
@@ -198,7 +198,7 @@ def _load(path: Path) -> _Index:
 def _build_index(paths: Sequence[Path], label: str | None) -> _Index:
     left_out = files.LeftOut()
     rows: list[tuple[int, int, int]] = []
-    labels: list[Value] = []
+    labels: list[_Value] = []
     folders: list[tuple[str, ...]] = []
     labelled = False
     for number, path in enumerate(paths):
@@ -253,7 +253,7 @@ def _by_tar(paths: Sequence[Path]) -> tuple[list[str], str]:
     return [one_form(path.parent.name) for path in paths], "the folders of their tar files"
 
 
-def _by_folder(folders: Sequence[tuple[str, ...]]) -> tuple[list[str], list[Value]]:
+def _by_folder(folders: Sequence[tuple[str, ...]]) -> tuple[list[str], list[_Value]]:
     """For each image the folder of its split, if they have such, and that of its class."""
     kinds = set(folders)
     levels = enumerate(zip(*kinds, strict=False))
@@ -262,7 +262,7 @@ def _by_folder(folders: Sequence[tuple[str, ...]]) -> tuple[list[str], list[Valu
     splits = bool(tops) and all(files.usual_split(top) for top in tops)
     if not splits:
         return [""] * len(folders), [(*folder, None)[shared] for folder in folders]
-    inside: dict[tuple[str, ...], tuple[str, Value]] = {}
+    inside: dict[tuple[str, ...], tuple[str, _Value]] = {}
     for top in tops:
         below = [f for f in kinds if f[shared : shared + 1] == (top,)]
         own = {f[shared + 1] for f in below if len(f) > shared + 1}
@@ -272,17 +272,17 @@ def _by_folder(folders: Sequence[tuple[str, ...]]) -> tuple[list[str], list[Valu
     return [split for split, _ in found], [value for _, value in found]
 
 
-Samples = dict[str, tuple[tuple[str, ...], int, int]]  # folders, offset and size of each image
+_Samples = dict[str, tuple[tuple[str, ...], int, int]]  # folders, offset and size of each image
 
 
 def _samples(
     path: Path, label: str | None, left_out: files.LeftOut
-) -> tuple[Samples, dict[str, Value]]:
+) -> tuple[_Samples, dict[str, _Value]]:
     """Images of one tar by key, and the labels beside them."""
-    images: Samples = {}
+    images: _Samples = {}
     plain: set[str] = set()  # keys of images as webdataset has them
-    labels: dict[str, Value] = {}
-    in_json: dict[str, Value] = {}
+    labels: dict[str, _Value] = {}
+    in_json: dict[str, _Value] = {}
     for name, offset, size, content in _members(path, left_out):
         *folder, file = name.parts
         stem, _, suffix = file.partition(".")
@@ -308,7 +308,7 @@ def _samples(
     return images, labels
 
 
-def _contradict(one: Value, other: Value) -> bool:
+def _contradict(one: _Value, other: _Value) -> bool:
     """Whether two labels of one image differ; a number and a name may mean the same."""
     return None not in (one, other) and type(one) is type(other) and one != other
 
@@ -399,14 +399,14 @@ def _require_inside(name: PurePosixPath, path: Path) -> None:
         )
 
 
-def _of_text(content: bytes) -> Value:
+def _of_text(content: bytes) -> _Value:
     text = one_form(content.decode("utf-8", errors="replace").strip())
     if re.fullmatch(r"[+-]?\d{1,18}", text):
         return int(text) if int(text) >= 0 else None
     return text or None
 
 
-def _of_json(content: bytes, label: str | None, path: Path, name: PurePosixPath) -> Value:
+def _of_json(content: bytes, label: str | None, path: Path, name: PurePosixPath) -> _Value:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:

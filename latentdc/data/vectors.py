@@ -23,8 +23,8 @@ from latentdc.ranks import note
 from latentdc.recipe import Data
 from latentdc.recipe.data import TEST_SPLITS
 
-NAMES = "classes.txt"
-FLOATS = (torch.float16, torch.float32)
+_NAMES = "classes.txt"
+_FLOATS = (torch.float16, torch.float32)
 _BLOCK = 4096  # vectors read at a time
 
 Split = Literal["train", "test"]
@@ -57,7 +57,7 @@ def open_vectors(data: Data, split: Split) -> Dataset:
     if int(found.labels.max()) >= len(names):
         raise InputError(
             f"{found.name} has labels up to {int(found.labels.max())}, and there are {len(names)} "
-            f"classes (of {NAMES}, or of the training labels); "
+            f"classes (of {_NAMES}, or of the training labels); "
             f"{int((found.labels >= len(names)).sum())} of {len(found.labels)} rows lie beyond."
         )
     labels, kept, rows = choose_classes(found.labels, names, data, data.source)
@@ -119,7 +119,7 @@ def stored_split(data: Data, split: Split) -> StoredVectors:
 def class_names(data: Data, train: StoredVectors) -> list[str]:
     """The lines of `classes.txt`, or the numbers of the training labels."""
     source = Path(data.source).expanduser()
-    path = (source if source.is_dir() else source.parent) / NAMES
+    path = (source if source.is_dir() else source.parent) / _NAMES
     if not path.is_file():
         if int(train.labels.max()) >= len(train.labels):
             raise InputError(
@@ -171,7 +171,7 @@ def _tensors(path: Path, prefix: str) -> tuple[Tensor, Tensor] | None:
 
 def _checked(found: StoredVectors) -> StoredVectors:
     vectors, labels, name = found
-    if vectors.ndim != 2 or vectors.dtype not in FLOATS:
+    if vectors.ndim != 2 or vectors.dtype not in _FLOATS:
         raise InputError(
             f"{name} holds {str(vectors.dtype).removeprefix('torch.')} of shape "
             f"{tuple(vectors.shape)}; vectors are float16 or float32 of shape (samples, values): "

@@ -19,7 +19,7 @@ from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import EVALUATION, load
 from latentdc.synthetic.open import SetSource
 
-CHANGEABLE = ("protocol", "evaluate", "data", "threads", "precision", "processes")
+_CHANGEABLE = ("protocol", "evaluate", "data", "threads", "precision", "processes")
 
 
 def arguments(parser: cli.Parser) -> None:
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     if not sets:
         raise InputError(f"name a set to score, got only {' '.join(options.words)}; see --help.")
     check_names(names)
-    sources, recipe = read_sets(sets, overrides, options, CHANGEABLE)
+    sources, recipe = read_sets(sets, overrides, options, _CHANGEABLE)
     if len({source.path.resolve() for source in sources}) < len(sources):
         raise InputError(f"two of these are the same set: {' '.join(sets)}; name it once.")
     recipes = _recipes(sources, recipe, options.recipe)

@@ -14,7 +14,7 @@ from latentdc import io, ranks
 from latentdc.evaluate.setting import Accuracy
 from latentdc.results.result import share
 
-PATIENCE = timedelta(days=30)  # between the first process to finish and the last
+_PATIENCE = timedelta(days=30)  # between the first process to finish and the last
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def gather_accuracies(part: Accuracies, accelerator: Accelerator) -> list[Accura
     """The parts of all processes, waited for however long the slowest one trains."""
     if accelerator.num_processes == 1:
         return [part]
-    group = cast(distributed.ProcessGroup, distributed.new_group(backend="gloo", timeout=PATIENCE))
+    group = cast(distributed.ProcessGroup, distributed.new_group(backend="gloo", timeout=_PATIENCE))
     parts: list[Accuracies] = [{} for _ in range(accelerator.num_processes)]
     distributed.all_gather_object(parts, part, group=group)
     distributed.destroy_process_group(group)

@@ -8,10 +8,10 @@ Two readings are compared by sign tests, as paired data are: what both name righ
 nothing, and of the rest half would speak for each, were they equally good. Images of one class are
 alike, so the classes are counted first, each for the reading under which more of its images are
 named rightly. The other reading is *clearly better* if that many votes for it have a probability
-below `SURE`; or, for readings that differ in a few classes, if more than half of these vote for it
+below `_SURE`; or, for readings that differ in a few classes, if more than half of these vote for it
 and as many single images have such a probability.
 
-A reading is *beyond chance* if, with a probability below `SURE`, a network that always says the
+A reading is *beyond chance* if, with a probability below `_SURE`, a network that always says the
 largest class, or one that says any class of each class, would do as well: by images, and by
 classes for which the right name is the commonest, unless these are more than half.
 """
@@ -42,13 +42,13 @@ from latentdc.synthetic.foreign.naming import Read
 from latentdc.synthetic.foreign.numbers import Numbering, classes_advice
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
-LOOKED_AT = 2000  # images of a set, drawn by key
-SURE = 0.01
+_LOOKED_AT = 2000  # images of a set, drawn by key
+_SURE = 0.01
 
 # The small network that is trained where no other is there.
-NETWORK, LARGEST = "convnet3@32", 32  # px
-TRAIN_BATCH, LR = 128, 0.02
-ROWS, PER_CLASS = 10_000, 20  # real images, at least so many of each class on average
+_NETWORK, _LARGEST = "convnet3@32", 32  # px
+_TRAIN_BATCH, _LR = 128, 0.02
+_ROWS, _PER_CLASS = 10_000, 20  # real images, at least so many of each class on average
 STEPS = 320  # at least, in two epochs or more
 
 NamedClassifier = tuple[str, Classifier]  # what messages call it, and the network
@@ -93,7 +93,7 @@ def _check(
     name: str, one: SyntheticSet, numbering: Numbering, known: NamedClassifier, device: torch.device
 ) -> None:
     called, network = known
-    rows = draws.choose(len(one.labels), LOOKED_AT, draws.generator(0, "numbers"))
+    rows = draws.choose(len(one.labels), _LOOKED_AT, draws.generator(0, "numbers"))
     labels, named = one.labels[rows], _named(one, rows, network, device)
     classes, hits = len(one.class_names), right(named, labels)
     tables = {what: torch.tensor(other) for what, other in numbering.others.items()}
@@ -165,10 +165,10 @@ def clearly_better(named: Tensor, labels: Tensor, other: Tensor) -> bool:
     balance = for_other - against  # of each image
     by_class = torch.zeros(len(other), dtype=torch.long).index_add(0, labels, balance).sign()
     votes, disputed = int((by_class > 0).sum()), int((other != torch.arange(len(other))).sum())
-    if _tail(votes, int(by_class.abs().sum()), 0.5) < SURE:
+    if _tail(votes, int(by_class.abs().sum()), 0.5) < _SURE:
         return True
     images = _tail(int((balance > 0).sum()), int(balance.abs().sum()), 0.5)
-    return 2 * votes > disputed and images < SURE
+    return 2 * votes > disputed and images < _SURE
 
 
 def beyond_chance(named: Tensor, labels: Tensor, classes: int) -> bool:
@@ -179,8 +179,8 @@ def beyond_chance(named: Tensor, labels: Tensor, classes: int) -> bool:
     most = int(counts.max()) / len(labels)
     found = int((_commonest(named, labels, classes) == torch.arange(classes)).sum())
     seen = int((counts > 0).sum())
-    by_class = 2 * found > seen or _tail(found, seen, 1 / classes) < SURE
-    return by_class and _tail(hits, len(labels), most) < SURE
+    by_class = 2 * found > seen or _tail(found, seen, 1 / classes) < _SURE
+    return by_class and _tail(hits, len(labels), most) < _SURE
 
 
 def exchanged(named: Tensor, labels: Tensor, classes: int) -> Tensor | None:
@@ -231,7 +231,7 @@ def open_classifier(
         if _knows(network, setting):
             return name, network
     network = _small(data, train, setting.accelerator)
-    return (NETWORK, network) if _knows(network, setting) else None
+    return (_NETWORK, network) if _knows(network, setting) else None
 
 
 def _knows(network: Classifier, setting: Setting) -> bool:
@@ -260,13 +260,13 @@ def _given(
 
 def _small(data: Data, train: Dataset, accelerator: Accelerator) -> Classifier:
     """Trained on a part of the real images at a low resolution, or found from before."""
-    size, plain = min(train.resolution, LARGEST), Normalization()
-    count = min(len(train), max(ROWS, PER_CLASS * train.num_classes))
-    epochs = max(2, -(-STEPS // -(-count // TRAIN_BATCH)))
+    size, plain = min(train.resolution, _LARGEST), Normalization()
+    count = min(len(train), max(_ROWS, _PER_CLASS * train.num_classes))
+    epochs = max(2, -(-STEPS // -(-count // _TRAIN_BATCH)))
     content = train.hash
-    key = io.fingerprint([content, NETWORK, size, plain.facts(), count, epochs, TRAIN_BATCH, LR])
+    key = io.fingerprint([content, _NETWORK, size, plain.facts(), count, epochs, _TRAIN_BATCH, _LR])
     path = data.cache_folder / f"judge-{key}.safetensors"
-    network = build_network(NETWORK, num_classes=train.num_classes, resolution=size)
+    network = build_network(_NETWORK, num_classes=train.num_classes, resolution=size)
     state = runtime.main_alone(accelerator, lambda: _kept(path, network))
     if state is None:
         work = (
@@ -277,16 +277,16 @@ def _small(data: Data, train: Dataset, accelerator: Accelerator) -> Classifier:
         )
         ranks.say(
             "note",
-            f"{NETWORK} is trained once on {count:,} real images, {epochs} epochs, to see whether "
+            f"{_NETWORK} is trained once on {count:,} real images, {epochs} epochs, to see whether "
             f"class numbers fit the images ({estimates.in_work(work)}); kept as {path}.",
         )
         training = ScorerTraining(
             train,
             Scorer(
-                network=NETWORK,
+                network=_NETWORK,
                 epochs=epochs,
-                lr=LR,
-                batch=TRAIN_BATCH,
+                lr=_LR,
+                batch=_TRAIN_BATCH,
                 resolution=size if size < train.resolution else None,
             ),
             normalization=plain,

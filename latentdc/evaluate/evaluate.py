@@ -35,7 +35,7 @@ from latentdc.results.result import Result, Results
 from latentdc.synthetic.folder import networks_of
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
-Key = accuracy_files.TrainingKey
+_Key = accuracy_files.TrainingKey
 _BYTES: dict[str, int | None] = {}  # of the images of sets, by hash
 
 
@@ -134,7 +134,7 @@ def score_sets(
     test, classes = setting.test, len(setting.test.class_names)
     arguments.require_several(test.class_names, test.name)
     first = next((name for name in sets if name not in BASELINES), next(iter(sets)))
-    one = set_of_seed(sets[first], 0)
+    one = _set_of_seed(sets[first], 0)
     images = classes * ipc if first in BASELINES and ipc is not None else len(one.labels)
     protocol = protocol.resolve(images, classes)
     protocol.check_students(test.images.shape[-1], kind_of(test.images))
@@ -207,7 +207,7 @@ def _tell_of_chance(results: Sequence[Result], test: Dataset) -> None:
         )
 
 
-def set_of_seed(candidate: Candidate, seed: int) -> SyntheticSet:
+def _set_of_seed(candidate: Candidate, seed: int) -> SyntheticSet:
     """The set that a training of this seed sees."""
     one = candidate(seed) if callable(candidate) else candidate
     return one if isinstance(one, SyntheticSet) else SyntheticSet.from_real(one)
@@ -220,8 +220,8 @@ class _Row(NamedTuple):
     hashes: tuple[str, ...]
 
     def of_seed(self, seed: int) -> SyntheticSet:
-        """`set_of_seed` of it."""
-        return set_of_seed(self.candidate, seed)
+        """`_set_of_seed` of it."""
+        return _set_of_seed(self.candidate, seed)
 
 
 class _Job(NamedTuple):
@@ -238,10 +238,10 @@ class _Job(NamedTuple):
     candidate: Candidate
     work: float
     long: bool
-    divided: Key | None
+    divided: _Key | None
 
 
-Plan = dict[tuple[str, str], list[Key]]  # by set and student, of each seed
+_Plan = dict[tuple[str, str], list[_Key]]  # by set and student, of each seed
 
 
 def _jobs(
@@ -249,11 +249,11 @@ def _jobs(
     protocol: EvalProtocol,
     setting: Setting,
     teachers: str | None,
-) -> tuple[dict[Key, _Job], Plan]:
+) -> tuple[dict[_Key, _Job], _Plan]:
     """All trainings, equal ones once, and which of them each set and student has."""
     shared, processes = setting.hash(teachers, {}), setting.accelerator.num_processes
-    jobs: dict[Key, _Job] = {}
-    plan: Plan = {}
+    jobs: dict[_Key, _Job] = {}
+    plan: _Plan = {}
     for name, row in rows.items():
         one = row.of_seed(0)
         seen_by = protocol_for(protocol, one).hash
@@ -261,7 +261,7 @@ def _jobs(
         sizes = {"num_classes": len(one.class_names), "resolution": one.images.shape[-1]}
         for seed, digest in enumerate(row.hashes):
             for student in protocol.students:
-                key = Key(digest, seen_by, shared, student, seed)
+                key = _Key(digest, seen_by, shared, student, seed)
                 long = is_divided(student, **sizes, batch=batch, processes=processes)
                 divided = None
                 if long and protocol.together == 1 and protocol.infobatch is None:
@@ -305,11 +305,11 @@ def _accuracies(
         labelling.prepare(_by_hash(rows), wanted, labels)
     missing.sort(key=lambda one: -jobs[one].work)
 
-    def train(keys: Sequence[Key], divided: str | None = None) -> list[Accuracy]:
-        sets = [set_of_seed(jobs[key].candidate, key.seed) for key in keys]
+    def train(keys: Sequence[_Key], divided: str | None = None) -> list[Accuracy]:
+        sets = [_set_of_seed(jobs[key].candidate, key.seed) for key in keys]
         return _train(keys, sets, protocol_for(protocol, sets[0]), setting, labelling, divided)
 
-    def train_one(key: Key, divided: str) -> Accuracy:
+    def train_one(key: _Key, divided: str) -> Accuracy:
         return train([key], divided)[0]
 
     bar = ranks.progress(None, "evaluating", total=len(missing), unit=" trainings")
@@ -340,7 +340,7 @@ def _accuracies(
 
 
 def _train(
-    keys: Sequence[Key],
+    keys: Sequence[_Key],
     sets: Sequence[SyntheticSet],
     protocol: EvalProtocol,
     setting: Setting,
@@ -365,7 +365,7 @@ def _row(name: str, candidate: Candidate, protocol: EvalProtocol, test: Dataset)
     """A set with its hash for each seed, checked against protocol and test set."""
     hashes, forms = [], set()
     for seed in range(protocol.seeds if callable(candidate) else 1):
-        labelled = set_of_seed(candidate, seed)
+        labelled = _set_of_seed(candidate, seed)
         require_comparable(labelled, test, name)
         require_trainable(labelled, protocol, name)
         if seed == 0:

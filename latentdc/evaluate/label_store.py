@@ -20,8 +20,8 @@ from torch import Tensor
 from latentdc import draws, io
 from latentdc.errors import InputError
 
-FACTS = "labels.json"
-VERSION = 2  # of the files
+_FACTS = "labels.json"
+_VERSION = 2  # of the files
 STORE_SEED = 0  # of the views whose labels are stored
 Coded = dict[str, Tensor]
 
@@ -41,7 +41,7 @@ class LabelStore:
     @classmethod
     def under(cls, parent: Path, facts: Mapping[str, object]) -> "LabelStore":
         """The store of these facts, in a folder named by their hash."""
-        facts = {"version": VERSION, **facts}
+        facts = {"version": _VERSION, **facts}
         return cls(parent / io.fingerprint(facts), facts)
 
     def difference(self, given: Path) -> str | None:
@@ -51,7 +51,7 @@ class LabelStore:
             InputError: it holds no stored labels.
         """
         try:
-            found = dict(io.read_json(given / FACTS))
+            found = dict(io.read_json(given / _FACTS))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{given} holds no stored labels: {error}.") from error
         ours = io.as_read_back(self.facts)
@@ -80,8 +80,8 @@ class LabelStore:
 
     def write(self, epoch: int, coded: Coded) -> None:
         """Keep the labels of one epoch, whole or not at all."""
-        if not (self.folder / FACTS).is_file():
-            io.write_json(self.folder / FACTS, self.facts)
+        if not (self.folder / _FACTS).is_file():
+            io.write_json(self.folder / _FACTS, self.facts)
         io.save_tensors(self.path(epoch), coded)
 
     def read(self, epoch: int) -> Coded:
@@ -112,7 +112,7 @@ class LabelStore:
         files = sorted(self.folder.glob("epoch-?????.safetensors"))
         for path in files:
             self.read(int(path.stem.removeprefix("epoch-")))
-        return sum(path.stat().st_size for path in (self.folder / FACTS, *files))
+        return sum(path.stat().st_size for path in (self.folder / _FACTS, *files))
 
 
 def encode(logits: Tensor, precision: Literal["float16", "uint8"], top: int | None) -> Coded:

@@ -17,7 +17,7 @@ from latentdc.recipe.fields import Plain, show
 from latentdc.recipe.own import name_of
 from latentdc.recipe.protocol import EvalProtocol
 
-FOLDER = "evaluate/protocols"  # of the protocols that the package brings
+_FOLDER = "evaluate/protocols"  # of the protocols that the package brings
 # Settings that say the same in different ways, of which a protocol has one.
 _WAYS = ({"steps", "epochs", "epochs_of_ipc"}, {"batch", "batch_of_ipc"})
 
@@ -60,7 +60,7 @@ def load_protocol(
         if texts is not None:
             arguments.require_texts(texts, key, functions=key == "students")
     keys = [change.partition("=")[0] for change in changes]
-    path = config.find(str(name), FOLDER)
+    path = config.find(str(name), _FOLDER)
     protocol = config.load(EvalProtocol, path, changes, without=_replaced(keys))
     if named := ", ".join(key for key in dict.fromkeys(keys) if key != "together"):
         protocol = replace(protocol, name=f"{protocol.name} with other {named}")
@@ -150,7 +150,7 @@ def check_names(names: Sequence[str]) -> None:
         InputError: says what is allowed.
     """
     if "" in names or len(set(names)) < len(names):
-        known = sorted(p.stem for p in config.shipped_folder(FOLDER).glob("*.yaml"))
+        known = sorted(p.stem for p in config.shipped_folder(_FOLDER).glob("*.yaml"))
         raise InputError(
             f"protocol= takes different names, such as protocol=[quick,rdc-hard], got {names}; "
             f"latentdc brings {', '.join(known)}."

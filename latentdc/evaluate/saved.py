@@ -24,7 +24,7 @@ from latentdc.results.tables import to_text
 from latentdc.synthetic.open import SetSource, open_set, row_names
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
-OF_CORESET = ("coreset", "kept")  # rows
+_OF_CORESET = ("coreset", "kept")  # rows
 
 
 @modes.precision_put_back()
@@ -58,12 +58,12 @@ def score_saved(
         for (name, (one, _)), source, own in zip(opened.items(), sources, recipes, strict=True)
     }
     coreset, rows = None, _rows(recipe)
-    if not set(OF_CORESET).isdisjoint(rows):
+    if not set(_OF_CORESET).isdisjoint(rows):
         coreset, unshared = _shared_core(sources, recipes, train)
         if unshared is not None:
-            for row in set(rows) & set(OF_CORESET):
+            for row in set(rows) & set(_OF_CORESET):
                 ranks.warn(f"the row {row!r} is left out: {unshared}.")
-            rows = [row for row in rows if row not in OF_CORESET]
+            rows = [row for row in rows if row not in _OF_CORESET]
     results = Results()
     for protocol in protocols:
         for group in _alike(sets, recipe):

@@ -25,11 +25,11 @@ from latentdc.recipe.labels import OWN, Labels
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
-COMPARED = 500  # views of a set, about, whose soft labels are compared with its hard ones
+_COMPARED = 500  # views of a set, about, whose soft labels are compared with its hard ones
 
 
 @dataclass(frozen=True)
-class Online:
+class _Online:
     """Computed for each view while a student is trained."""
 
     teachers: Ensemble
@@ -72,7 +72,7 @@ class Fixed:
 
 
 @dataclass
-class Stored:
+class _Stored:
     """Read from a store, epoch by epoch.
 
     Attributes:
@@ -190,8 +190,8 @@ def _labels_views(protocol: EvalProtocol) -> bool:
 
 def compared_views(protocol: EvalProtocol, count: int) -> int:
     """Views of a set of `count` images whose soft labels are compared with its hard ones."""
-    images = min(count, COMPARED)
-    return images * (math.ceil(COMPARED / images) if _labels_views(protocol) else 1)
+    images = min(count, _COMPARED)
+    return images * (math.ceil(_COMPARED / images) if _labels_views(protocol) else 1)
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ class Labelling:
         protocol, count = self.protocol, len(labelled.labels)
         device = self.setting.accelerator.device
         if protocol.labels.source == "stored":
-            return Stored(
+            return _Stored(
                 self.store(digest, labelled),
                 stored=stored_epochs(protocol, count),
                 epochs=_epochs(protocol, count),
@@ -278,7 +278,7 @@ class Labelling:
                 device=device,
             )
         if protocol.labels.source == "online" and protocol.views.change:
-            return Online(self.teachers)
+            return _Online(self.teachers)
         return Fixed(self._logits(labelled, None).to(device), protocol.labels)
 
     def facts(self, digests: tuple[str, ...], labelled: SyntheticSet) -> dict[str, object]:
@@ -300,7 +300,7 @@ class Labelling:
         Views are crops and mixtures, harder than real images whole, and a mixture counts as the
         image whose row it is. Near chance, soft labels say nothing of the set's classes.
         """
-        rows = choose(len(labelled.labels), COMPARED, generator(0, "teacher check"))
+        rows = choose(len(labelled.labels), _COMPARED, generator(0, "teacher check"))
         epochs: list[int | None] = [None]
         if _labels_views(self.protocol):
             epochs = list(range(compared_views(self.protocol, len(rows)) // len(rows)))

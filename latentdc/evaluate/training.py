@@ -32,7 +32,7 @@ from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 Reduction = Literal["mean", "none"]
-WARMUP_START = 1e-7  # share of the peak learning rate at which `warmup-cosine` begins
+_WARMUP_START = 1e-7  # share of the peak learning rate at which `warmup-cosine` begins
 
 
 def train_student(
@@ -367,7 +367,7 @@ def share_of_peak(protocol: EvalProtocol, update: int, updates: int) -> float:
     if protocol.schedule == "warmup-cosine":
         half = updates // 2
         if update < half:
-            return WARMUP_START + (1 - WARMUP_START) * update / half
+            return _WARMUP_START + (1 - _WARMUP_START) * update / half
         return _cosine(update - half, updates - half)
     return 1.0
 

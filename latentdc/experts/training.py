@@ -31,7 +31,7 @@ from latentdc.preprocessing import Preprocessing
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Experts, identity
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def train_experts(
@@ -144,7 +144,7 @@ class ExpertTraining:
             tell = None
         optimizer = SGD(expert.parameters(), lr=settings.lr, momentum=settings.momentum)
         snapshots = {
-            name: torch.empty((settings.epochs + 1, *weight.shape), dtype=DTYPES[settings.dtype])
+            name: torch.empty((settings.epochs + 1, *weight.shape), dtype=_DTYPES[settings.dtype])
             for name, weight in expert.named_parameters()
         }
 
@@ -267,4 +267,4 @@ def expert_bytes(settings: Experts, network: str, num_classes: int, resolution: 
     """Bytes of one expert on disk."""
     plan = outline(network, num_classes=num_classes, resolution=resolution)
     weights = sum(weight.numel() for weight in plan.parameters())
-    return (settings.epochs + 1) * weights * DTYPES[settings.dtype].itemsize
+    return (settings.epochs + 1) * weights * _DTYPES[settings.dtype].itemsize

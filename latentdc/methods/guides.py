@@ -22,7 +22,7 @@ Condition = Callable[[int], Tensor]
 """Index of a step -> (B, T, D) conditions of the denoiser."""
 Embed = Callable[[Tensor, int], Tensor]
 """(x_t (B, C, h, w), index of the step) -> (B, ...) features, differentiable in x_t."""
-RHO = 0.0015  # of IGD's released code, in front of its step size
+_RHO = 0.0015  # of IGD's released code, in front of its step size
 
 
 def mode(anchors: Tensor, scale: float, steps: Steps, *, ancestral: bool = True) -> Guide:
@@ -185,7 +185,7 @@ def influence(
                 gradients = class_gradient(network, own, image, label)
                 total = total + rowwise_cosine(gradients, target) / len(networks)
         gradient = state.gradient(total)
-        rho = RHO * _rms(state.eps.detach()) / _rms(gradient) * (1 - state.alpha) ** 0.5
+        rho = _RHO * _rms(state.eps.detach()) / _rms(gradient) * (1 - state.alpha) ** 0.5
         return state.with_mean(state.mean - scale * rho * gradient)
 
     return Guide(pull, through="denoiser", steps=steps)

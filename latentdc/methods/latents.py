@@ -25,7 +25,7 @@ from latentdc.priors.base import Prior
 from latentdc.priors.classes import match_classes
 
 ENCODED = 16  # images that are encoded, or latents inverted, together
-KNOWN = "known."  # of the real images of a class, in names of saved tensors
+_KNOWN = "known."  # of the real images of a class, in names of saved tensors
 
 PerClass = tuple[Tensor, ...]  # one tensor per class
 
@@ -71,10 +71,10 @@ class Latents:
 
     def decode(self, prior: Prior) -> Tensor:
         """(N, 3, H, W) images in [-1, 1], or (N, D) vectors."""
-        return prior.decode(torch.cat(self.z), joined(self.c), joined(self.noise))
+        return prior.decode(torch.cat(self.z), _joined(self.c), _joined(self.noise))
 
 
-def joined(parts: PerClass | None) -> Tensor | None:
+def _joined(parts: PerClass | None) -> Tensor | None:
     """The tensors of all classes as one."""
     return None if parts is None else torch.cat(parts)
 
@@ -173,7 +173,7 @@ def leaves(parts: Sequence[Tensor]) -> PerClass:
 def tensors_by_class(latents: Latents, optimizer: torch.optim.Optimizer, known: ByClass) -> ByClass:
     """What is saved of each class: latents, momentum, and what is known of its real images."""
     saved: ByClass = {
-        label: {KNOWN + name: tensor for name, tensor in known.get(label, {}).items()}
+        label: {_KNOWN + name: tensor for name, tensor in known.get(label, {}).items()}
         for label in latents.classes
     }
     for name, parts in (("z", latents.z), ("c", latents.c), ("noise", latents.noise)):
@@ -216,9 +216,9 @@ def known_images(saved: State, classes: range) -> ByClass:
     """What is known of the real images of `classes`."""
     return {
         label: {
-            name.removeprefix(KNOWN): tensor
+            name.removeprefix(_KNOWN): tensor
             for name, tensor in tensors.items()
-            if name.startswith(KNOWN)
+            if name.startswith(_KNOWN)
         }
         for label, tensors in saved.tensors(classes).items()
     }

@@ -15,7 +15,7 @@ from torch import Tensor
 from latentdc.errors import RunError, Stopped, everywhere
 from latentdc.ranks import progress
 
-FLUSH_EVERY = 10  # steps
+_FLUSH_EVERY = 10  # steps
 
 
 class StepLog:
@@ -70,7 +70,7 @@ class StepLog:
         self.waiting.append(torch.stack(measures) / classes)
         self.rates.append(None if lr is None else float(lr))
         self.bar.update()
-        if len(self.waiting) == FLUSH_EVERY:
+        if len(self.waiting) == _FLUSH_EVERY:
             self.flush()
 
     def flush(self) -> None:

@@ -84,9 +84,9 @@ def latent_gradient(work: Work, index: int, moved: Latents, trimming: Trimming |
         work.real.expect(index, moved.classes)
     work.optimizer.zero_grad(set_to_none=True)
     losses, shares = [], []
-    for some in class_groups(work, moved):
+    for some in _class_groups(work, moved):
         with work.accelerator.autocast():
-            decoded = some.decode(work.prior) if judges_images(objective) else torch.cat(some.z)
+            decoded = some.decode(work.prior) if _judges_images(objective) else torch.cat(some.z)
         gradient, loss = image_gradient(
             objective, index, decoded, some.labels, work.real, work.accelerator, trimming
         )
@@ -99,7 +99,7 @@ def latent_gradient(work: Work, index: int, moved: Latents, trimming: Trimming |
     return torch.stack(losses).sum()
 
 
-def class_groups(work: Work, moved: Latents) -> Iterator[Latents]:
+def _class_groups(work: Work, moved: Latents) -> Iterator[Latents]:
     """The latents of a step, as many classes at a time as the prior's plan has room for."""
     plan = getattr(work.prior, "plan", None)
     if plan is None or plan.group is None or not sums_images_by_class(work.objective):
@@ -112,10 +112,10 @@ def class_groups(work: Work, moved: Latents) -> Iterator[Latents]:
 
 def sums_images_by_class(objective: Objective) -> bool:
     """Whether some classes can be decoded and compared, and then others."""
-    return objective.scope == "class" and judges_images(objective)
+    return objective.scope == "class" and _judges_images(objective)
 
 
-def judges_images(objective: Objective) -> bool:
+def _judges_images(objective: Objective) -> bool:
     """Whether latents are decoded for the objective."""
     return getattr(objective, "space", None) is None
 

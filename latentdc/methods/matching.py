@@ -40,10 +40,10 @@ from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching, identity
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
-REAL = 256  # real images per class and step of an objective that does not say
-ADVICE = "Lower distill.lr_z or distill.lr_c"  # to one whose numbers are no longer finite
+_REAL = 256  # real images per class and step of an objective that does not say
+_ADVICE = "Lower distill.lr_z or distill.lr_c"  # to one whose numbers are no longer finite
 # Facts that a continued run need not share with its start.
-MAY_CHANGE = {"processes", "threads", "torch", "lr_z", "lr_c", *vars(FAST)}
+_MAY_CHANGE = {"processes", "threads", "torch", "lr_z", "lr_c", *vars(FAST)}
 
 
 def matching(
@@ -156,7 +156,7 @@ def _optimise(
         accelerator=work.accelerator,
         on_step=context.on_step,
         lrs={group["name"]: group["lr"] for group in work.optimizer.param_groups if group["lr"]},
-        advice=ADVICE,
+        advice=_ADVICE,
     )
     with closing(log), context.stop_requests() as stop_requested:
         for step in match_steps(work, start, steps):
@@ -189,7 +189,7 @@ def _facts(
     return {
         **context.facts(coreset, prior),
         "objective": getattr(objective, "identity", None),
-        "batch": getattr(objective, "batch", REAL),
+        "batch": getattr(objective, "batch", _REAL),
         "classes_per_step": settings.classes_per_step,
         "optimizer": settings.optimizer,
         "trim": identity.facts_of(settings.trim) if trims else None,
@@ -228,7 +228,7 @@ def _begin(
         objective.restore(saved.shared)
     optimizer = make_optimizer(latents, settings)
     needed = classes if objective.scope == "class" else range(num_classes)
-    batch = getattr(objective, "batch", REAL)
+    batch = getattr(objective, "batch", _REAL)
     real = RealBatches(coreset, needed, batch=batch, seed=seed, device=device)
     separate = separable(settings.trim, objective)
     trimming = None if separate is None else Trimming(settings.trim, separate, real)
@@ -259,7 +259,7 @@ def _require_same(saved: State, facts: dict[str, Any], steps: int) -> int:
     Raises:
         InputError: says what differs.
     """
-    saved.require_same({name: fact for name, fact in facts.items() if name not in MAY_CHANGE})
+    saved.require_same({name: fact for name, fact in facts.items() if name not in _MAY_CHANGE})
     if saved.step > steps:
         raise InputError(
             f"{saved.place} is {saved.step} steps on, and steps={steps} lie behind it; ask for as "
@@ -277,4 +277,4 @@ def _require_finite(latents: Latents, done: int, accelerator: Accelerator) -> No
     parts = [*latents.z, *(latents.c or ())]
     finite = torch.stack([part.detach().isfinite().all() for part in parts]).all()
     if accelerator.reduce((~finite).float(), "sum") > 0:
-        raise diverged(f"latents are no longer finite after {done} steps", ADVICE)
+        raise diverged(f"latents are no longer finite after {done} steps", _ADVICE)

@@ -90,9 +90,9 @@ def _of_class(name: str, one: Candidates, ipc: int, settings: Select, seed: int)
             _of(one.points), _of(one.mean) if one.anchors is None else one.anchors, ipc
         )
     assert kind == "moments", f"select.kind={kind} has no case here"
-    groups = in_groups(_of(one.points), ipc)
+    groups = _in_groups(_of(one.points), ipc)
     offset = moments_offset(groups, _of(one.mean), _of(one.std), skew=settings.skew)
-    return rows_of(int(offset.argmin()), ipc)
+    return _rows_of(int(offset.argmin()), ipc)
 
 
 def _of(known: Tensor | None) -> Tensor:
@@ -104,7 +104,7 @@ def _by_centroids(pool: Mapping[str, Candidates], ipc: int, settings: Select) ->
     """Classes have as many groups as the one with the fewest candidates."""
     names = sorted(pool)
     count = min(one.count for one in pool.values()) // ipc
-    centres = [in_groups(_of(pool[name].points), ipc)[:count].mean(dim=1) for name in names]
+    centres = [_in_groups(_of(pool[name].points), ipc)[:count].mean(dim=1) for name in names]
     best = best_groups(
         torch.stack(centres),
         torch.stack([_of(pool[name].mean) for name in names]),
@@ -112,16 +112,16 @@ def _by_centroids(pool: Mapping[str, Candidates], ipc: int, settings: Select) ->
         beta=settings.beta,
         sweeps=settings.sweeps,
     )
-    return {name: rows_of(group, ipc) for name, group in zip(names, best.tolist(), strict=True)}
+    return {name: _rows_of(group, ipc) for name, group in zip(names, best.tolist(), strict=True)}
 
 
-def in_groups(points: Tensor, ipc: int) -> Tensor:
+def _in_groups(points: Tensor, ipc: int) -> Tensor:
     """(n, ...) candidates -> (G, ipc, D) neighbours, without those that are left over."""
     flat = points.flatten(start_dim=1)
     return flat[: len(flat) // ipc * ipc].view(-1, ipc, flat.shape[1])
 
 
-def rows_of(group: int, ipc: int) -> Tensor:
+def _rows_of(group: int, ipc: int) -> Tensor:
     """(ipc,) positions of a group's candidates."""
     return torch.arange(group * ipc, (group + 1) * ipc)
 
@@ -160,7 +160,7 @@ def most_learnable(
         count: slots.
         teacher: w.
     """
-    score = in_groups((student_loss - teacher * teacher_loss)[:, None], count).squeeze(2)
+    score = _in_groups((student_loss - teacher * teacher_loss)[:, None], count).squeeze(2)
     return score.argmax(dim=0) * count + torch.arange(count)
 
 

@@ -23,7 +23,7 @@ from latentdc.recipe import Matching
 MOVE = 0.06
 FACTOR = 3.0  # from one rate that is tried to the next
 TRIALS = 5  # at most
-ENOUGH = 0.95  # of what the best trial lowers the objective by; the lowest rate that does is taken
+_ENOUGH = 0.95  # of what the best trial lowers the objective by; the lowest rate that does is taken
 FIRST_TRIED = 2**31  # number of the steps of trials at least, where a run would have its own
 
 
@@ -77,7 +77,7 @@ def settle_rates(work: Work, settings: Matching, saved: State | None) -> dict[st
     return rates
 
 
-def trial_steps(settings: Matching) -> int:
+def _trial_steps(settings: Matching) -> int:
     """Steps of each trial, and gradients at the start beside them."""
     return max(1, min(20, settings.steps // 5))
 
@@ -92,13 +92,13 @@ def most_trial_steps(settings: Matching, *, conditioned: bool) -> int:
     asked = settings.lr_z == "auto" or (conditioned and settings.lr_c == "auto")
     if settings.steps == 0 or not asked:
         return 0
-    steps = trial_steps(settings)
+    steps = _trial_steps(settings)
     return steps if steps == 1 else (1 + TRIALS) * steps
 
 
 def _chosen(work: Work, settings: Matching, auto: list[str]) -> dict[str, float]:
     """The rates of these names."""
-    steps = trial_steps(settings)
+    steps = _trial_steps(settings)
     start, sizes = _trial(work, settings, dict.fromkeys(auto, 0.0), steps)
     first = {}
     for name in auto:
@@ -130,7 +130,7 @@ def _chosen(work: Work, settings: Matching, auto: list[str]) -> dict[str, float]
             raise diverged("no trial of distill.lr_z=auto stays finite", "Give it a number")
         factor = min(losses, key=lambda tried: losses[tried])
         if best < start:
-            enough = start - ENOUGH * (start - best)
+            enough = start - _ENOUGH * (start - best)
             factor = min(tried for tried, lost in losses.items() if lost <= enough)
     rates = {name: factor * rate for name, rate in first.items()}
     tried = f"{counted(len(losses), 'trial')} of {counted(steps, 'step')}"

@@ -30,8 +30,8 @@ from latentdc.objectives.base import Objective, Separable
 from latentdc.recipe import Trim
 
 AHEAD = 2  # batches that wait in memory while another one is used
-NEW = 0.1  # weight of a batch in the running mean and variance
-FEWEST = 3  # images of which two are the ends
+_NEW = 0.1  # weight of a batch in the running mean and variance
+_FEWEST = 3  # images of which two are the ends
 
 
 class RealBatches:
@@ -168,7 +168,7 @@ class Trimming:
         due = [
             label
             for label in classes
-            if self.met[label] % self.trim.refresh == 0 and len(places[label]) >= FEWEST
+            if self.met[label] % self.trim.refresh == 0 and len(places[label]) >= _FEWEST
         ]
         if due:
             effects = self.objective.effects(
@@ -244,7 +244,7 @@ def relative_levels(lengths: Tensor) -> Tensor:
 def updated(running: Tensor | None, levels: Tensor) -> Tensor:
     """(2,) running mean and mean square, with a batch more of `levels` (B,)."""
     batch = torch.stack([levels.mean(), levels.square().mean()])
-    return batch if running is None else (1 - NEW) * running + NEW * batch
+    return batch if running is None else (1 - _NEW) * running + _NEW * batch
 
 
 def in_tails(levels: Tensor, running: Tensor, share: float) -> Tensor:

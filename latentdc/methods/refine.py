@@ -25,7 +25,7 @@ from latentdc.recipe import Matching, Sampling
 from latentdc.recipe.fields import show
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
-SAMPLED = "sampled"  # provenance of the first stage, in the states of the second one
+_SAMPLED = "sampled"  # provenance of the first stage, in the states of the second one
 
 
 def check_refine(
@@ -74,14 +74,14 @@ def refine(
     begun = saved if saved is not None and "objective" in saved.facts else None
     # Steps of both stages are counted on, so that the last state is the one furthest on.
     ahead = real.num_classes * first.choice.candidates(context.ipc)
-    z, facts = None, {} if begun is None else dict(begun.facts[SAMPLED])
+    z, facts = None, {} if begun is None else dict(begun.facts[_SAMPLED])
     if begun is None:
         made = sampling(coreset, prior, first, context)
         facts, z = dict(made.provenance), runtime.broadcast(context.accelerator, made.z)
 
     def save(state: State) -> None:
         assert context.save_state is not None
-        told = {**state.facts, SAMPLED: facts}
+        told = {**state.facts, _SAMPLED: facts}
         context.save_state(state._replace(step=state.step + ahead, facts=told))
 
     def told(measures: Mapping[str, Any]) -> None:

@@ -37,8 +37,8 @@ from latentdc.recipe import Sampling
 from latentdc.recipe.identity import filled
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
-STAGES = ("anchors", "sampling", "selection")
-SPARED = 20  # times as long as a checkpoint took to write, no other one is written
+_STAGES = ("anchors", "sampling", "selection")
+_SPARED = 20  # times as long as a checkpoint took to write, no other one is written
 ImageKeys = Sequence[tuple[int, int]]  # class and number of each image, class after class
 
 
@@ -78,7 +78,7 @@ def sampling(
             prior, settings.batch, saved, context.accelerator, one_step=True
         )
     latents = RealLatents(real, settled, settings, context.ipc, context.seed)
-    seconds = dict.fromkeys(STAGES, 0.0)
+    seconds = dict.fromkeys(_STAGES, 0.0)
     sampler = ClassSampler(latents, networks, context, seconds)
     finished = _sample_classes(sampler, context, seconds, saved, facts | plan)
     began = time.perf_counter()
@@ -115,7 +115,7 @@ def _sample_classes(
         finished |= _restored(saved, own, seconds)
     facts = {**facts, "processes": accelerator.num_processes}
     finished = {label: z.to(accelerator.device) for label, z in finished.items()}
-    left = batches(
+    left = _batches(
         [[(label, at) for at in range(len(finished[label]), count)] for label in own],
         settings.batch,
         apart=settings.class_by_class,
@@ -127,7 +127,7 @@ def _sample_classes(
         """Seconds that it took."""
         began = time.perf_counter()
         if context.save_state is not None:
-            shared = {"seconds": torch.tensor([seconds[name] for name in STAGES])}
+            shared = {"seconds": torch.tensor([seconds[name] for name in _STAGES])}
             context.save_state(State(done, facts, own, tensors, shared))
         return time.perf_counter() - began
 
@@ -146,7 +146,7 @@ def _sample_classes(
                 context.on_step({"step": done, "seconds": round(time.perf_counter() - began, 4)})
             done += sum(size[turn] for size in sizes if turn < len(size))
             stops = turn + 1 < turns and stop_requested()
-            pause = settings.checkpoint_seconds and max(settings.checkpoint_seconds, SPARED * cost)
+            pause = settings.checkpoint_seconds and max(settings.checkpoint_seconds, _SPARED * cost)
             due = time.perf_counter() - kept >= pause
             if stops or turn + 1 == turns or runtime.broadcast(accelerator, due):
                 cost = save()
@@ -158,12 +158,12 @@ def _sample_classes(
 
 def _restored(saved: State, own: range, seconds: dict[str, float]) -> dict[int, Tensor]:
     """Latents that were sampled before, by class; the seconds that they took are added."""
-    for name, before in zip(STAGES, saved.shared["seconds"].tolist(), strict=True):
+    for name, before in zip(_STAGES, saved.shared["seconds"].tolist(), strict=True):
         seconds[name] += before
     return {label: parts["z"] for label, parts in saved.tensors(own).items() if "z" in parts}
 
 
-def batches(images: Sequence[ImageKeys], size: int, *, apart: bool) -> list[ImageKeys]:
+def _batches(images: Sequence[ImageKeys], size: int, *, apart: bool) -> list[ImageKeys]:
     """Images in their order, `size` at a time; if `apart` of one class at a time."""
     runs = images if apart else [[image for run in images for image in run]]
     return [run[at : at + size] for run in runs for at in range(0, len(run), size)]

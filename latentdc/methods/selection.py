@@ -34,7 +34,7 @@ from latentdc.synthetic.export import tell_left
 from latentdc.synthetic.folder import networks_of
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
-CORE_SET = "the core set", "keep more (prune.keep)"  # where candidates lack, and what to do
+_CORE_SET = "the core set", "keep more (prune.keep)"  # where candidates lack, and what to do
 
 
 @in_plain_modes
@@ -65,7 +65,7 @@ def selection(
         if start is not None:
             left = rows[_different(SyntheticSet.from_real(train), rows, start)]
             counts = train.labels[left].bincount(minlength=train.num_classes).tolist()
-            _require_enough(counts, count, CORE_SET, context)
+            _require_enough(counts, count, _CORE_SET, context)
         pool = SyntheticSet.from_real(train.select(left))
     if settings.pool is None and settings.select.kind is None:
         best = best_rows(coreset, train, count, rows=left).flatten()
@@ -110,7 +110,7 @@ def _opened(
     start = None if settings.start is None else opened_set(settings.start, train, context)
     count = context.ipc if start is None else context.ipc - _ipc(start, context.ipc)
     pool = None if settings.pool is None else opened_set(settings.pool, train, context)
-    what = CORE_SET
+    what = _CORE_SET
     if pool is not None:
         rows = _different(pool, torch.arange(len(pool)), start)
         pool = pool if len(rows) == len(pool) else pool.rows(rows)

@@ -16,7 +16,7 @@ from latentdc.recipe.labels import Teacher
 if TYPE_CHECKING:
     from latentdc.metrics.measure import Wanted
 
-CHANGEABLE = ("data", "evaluate", "threads", "precision", "processes")
+_CHANGEABLE = ("data", "evaluate", "threads", "precision", "processes")
 
 
 def arguments(parser: cli.Parser) -> None:
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
             f"measure one set at a time, got {' '.join(sets) or 'none'}; what follows is key=value."
         )
     cli.one_process("latentdc measure")
-    (source,), recipe = read_sets(sets, overrides, options, CHANGEABLE)
+    (source,), recipe = read_sets(sets, overrides, options, _CHANGEABLE)
     require_images(recipe.data, "latentdc measure")
     network = _network(options)
     if network is not None:

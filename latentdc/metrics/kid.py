@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 from latentdc.errors import InputError
 from latentdc.images import Images, contiguous, to_uint8
 
-KID_SUBSETS = 100  # of torch-fidelity
+_KID_SUBSETS = 100  # of torch-fidelity
 
 
 def require_fidelity() -> None:
@@ -55,7 +55,7 @@ def kernel_distance(
             input1=_Levels(images),
             input2=_Levels(real),
             kid=True,
-            kid_subsets=KID_SUBSETS,
+            kid_subsets=_KID_SUBSETS,
             kid_subset_size=min(1000, len(images), len(real)),
             feature_extractor=extractor,
             cuda=device.type == "cuda",

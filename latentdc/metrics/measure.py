@@ -27,8 +27,8 @@ from latentdc.synthetic.open import SetSource, open_set, row_names
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 NAME = "metrics.json"
-VERSION = 1
-LISTED = 20  # classes that are printed one by one
+_VERSION = 1
+_LISTED = 20  # classes that are printed one by one
 Facts = dict[str, Any]
 
 
@@ -65,7 +65,7 @@ def measure_saved(source: SetSource, recipe: Recipe, wanted: Wanted, output: Pat
     ipc = -(-sum(counts) // len(counts))
     random = SyntheticSet.from_real(random_images(train, counts, 0))
     sets = {name: labelled, "random": random}
-    content: Facts = {"version": VERSION, "ipc": ipc, "classes": train.num_classes}
+    content: Facts = {"version": _VERSION, "ipc": ipc, "classes": train.num_classes}
     decoder = _decoder_bytes(labelled, recipe, train)
     network = None
     if wanted.redundancy is not None:
@@ -241,7 +241,7 @@ def _flat(facts: Mapping[str, Any]) -> dict[str, object]:
     """Nested measures as `name mean`; storage by its `part/codec`; no long lists of classes."""
     flat: dict[str, object] = {}
     for key, value in facts.items():
-        if key == "hash" or (key == "class_diversity" and len(value) > LISTED):
+        if key == "hash" or (key == "class_diversity" and len(value) > _LISTED):
             continue
         if key == "redundancy":
             flat[f"redundancy of {value['each']} per class"] = value["mean"]

@@ -30,7 +30,7 @@ class ConvNet(Network):
         norm: Callable[[int], nn.Module] = instance_norm,
     ) -> None:
         super().__init__()
-        depth = depth or depth_for(resolution)
+        depth = depth or _depth_for(resolution)
         layers: list[nn.Module] = []
         for block in range(depth):
             layers += [
@@ -48,6 +48,6 @@ class ConvNet(Network):
         return embedding
 
 
-def depth_for(resolution: int) -> int:
+def _depth_for(resolution: int) -> int:
     """Blocks that leave a map of 4 to 7 px; at least one."""
     return max(1, resolution.bit_length() - 3)

@@ -65,7 +65,7 @@ class ZeroPadShortcut(nn.Module):
         return F.pad(seen, (0, 0, 0, 0, self.side, self.side)).flatten(1, 2)
 
 
-def stage(
+def _stage(
     channels: int, width: int, blocks: int, stride: int, norm: Norm, project: bool
 ) -> nn.Module:
     """`blocks` basic blocks of one width, the first with the stride."""
@@ -107,10 +107,10 @@ class ResNet18(Network):
         )
         self.bn1 = norm(width)
         self.pool = nn.MaxPool2d(3, 2, padding=1) if pooled else nn.Identity()
-        self.layer1 = stage(width, width, 2, 1, norm, project=True)
-        self.layer2 = stage(width, 2 * width, 2, 2, norm, project=True)
-        self.layer3 = stage(2 * width, 4 * width, 2, 2, norm, project=True)
-        self.layer4 = stage(4 * width, 8 * width, 2, 2, norm, project=True)
+        self.layer1 = _stage(width, width, 2, 1, norm, project=True)
+        self.layer2 = _stage(width, 2 * width, 2, 2, norm, project=True)
+        self.layer3 = _stage(2 * width, 4 * width, 2, 2, norm, project=True)
+        self.layer4 = _stage(4 * width, 8 * width, 2, 2, norm, project=True)
         self.linear = nn.Linear(8 * width, num_classes)
         if he:
             he_normal(self)
@@ -130,9 +130,9 @@ class CifarResNet(Network):
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = stage(width, width, blocks, 1, nn.BatchNorm2d, project=False)
-        self.layer2 = stage(width, 2 * width, blocks, 2, nn.BatchNorm2d, project=False)
-        self.layer3 = stage(2 * width, 4 * width, blocks, 2, nn.BatchNorm2d, project=False)
+        self.layer1 = _stage(width, width, blocks, 1, nn.BatchNorm2d, project=False)
+        self.layer2 = _stage(width, 2 * width, blocks, 2, nn.BatchNorm2d, project=False)
+        self.layer3 = _stage(2 * width, 4 * width, blocks, 2, nn.BatchNorm2d, project=False)
         self.linear = nn.Linear(4 * width, num_classes)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class CifarResNet(Network):
         return embedding
 
 
-class PooledBlock(nn.Module):
+class _PooledBlock(nn.Module):
     """Two 3x3 convolutions around which the input is added, with pooling where the map shrinks."""
 
     def __init__(self, channels: int, width: int, pool: int) -> None:
@@ -178,10 +178,10 @@ class ResNetAP10(Network):
         self.trunk = nn.Sequential(
             *(nn.Conv2d(3, width, kernel, padding=kernel // 2, bias=False), instance_norm(width)),
             *(nn.ReLU(), nn.AvgPool2d(pool)),
-            PooledBlock(width, width, 1),
-            PooledBlock(width, 2 * width, 2),
-            PooledBlock(2 * width, 4 * width, 2),
-            PooledBlock(4 * width, 8 * width, 2),
+            _PooledBlock(width, width, 1),
+            _PooledBlock(width, 2 * width, 2),
+            _PooledBlock(2 * width, 4 * width, 2),
+            _PooledBlock(4 * width, 8 * width, 2),
         )
         self.linear = nn.Linear(8 * width, num_classes)
         he_normal(self)

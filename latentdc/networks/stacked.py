@@ -16,7 +16,7 @@ from latentdc.networks.base import Network
 from latentdc.networks.resnet import ZeroPadShortcut
 
 
-class StackedLinear(nn.Module):
+class _StackedLinear(nn.Module):
     """K linear layers, (B, K D) -> (B, K E); the weight is (K E, D), the bias (K E,)."""
 
     def __init__(self, one: nn.Linear, count: int) -> None:
@@ -85,6 +85,6 @@ def _widen(trunk: nn.Module, name: str, module: nn.Module, count: int) -> None:
             module.groups *= count
         case nn.Linear():
             parent, _, last = name.rpartition(".")
-            setattr(trunk.get_submodule(parent), last, StackedLinear(module, count))
+            setattr(trunk.get_submodule(parent), last, _StackedLinear(module, count))
         case _:
             assert not list(module.parameters(recurse=False)), f"{name} cannot be stacked"

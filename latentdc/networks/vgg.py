@@ -17,7 +17,13 @@ from torch import Tensor, nn
 
 from latentdc.networks.base import Network, instance_norm
 
-BLOCKS = ((1,), (2,), (4, 4), (8, 8), (8, 8))  # widths of each block's convolutions, in base widths
+_BLOCKS = (
+    (1,),
+    (2,),
+    (4, 4),
+    (8, 8),
+    (8, 8),
+)  # widths of each block's convolutions, in base widths
 
 
 class VGG11(Network):
@@ -27,7 +33,7 @@ class VGG11(Network):
         super().__init__()
         layers: list[nn.Module] = []
         channels, size = 3, resolution
-        for number, block in enumerate(BLOCKS, start=1):
+        for number, block in enumerate(_BLOCKS, start=1):
             for multiple in block:
                 layers += [
                     nn.Conv2d(channels, multiple * width, 3, padding=1),
@@ -35,7 +41,7 @@ class VGG11(Network):
                     nn.ReLU(),
                 ]
                 channels = multiple * width
-            if size // 2 >= 2 or number == len(BLOCKS):
+            if size // 2 >= 2 or number == len(_BLOCKS):
                 layers.append(nn.MaxPool2d(2))
                 size //= 2
         side = 1 if size == 1 else 7

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from latentdc.networks.base import Network
 
-DEPTH, HEADS, DROPOUT = 10, 8, 0.1
+_DEPTH, _HEADS, _DROPOUT = 10, 8, 0.1
 
 
-def patch_size(resolution: int) -> int:
+def _patch_size(resolution: int) -> int:
     """Pixels of one patch: 16, or an eighth of images under 128 px."""
     return min(16, resolution // 8)
 
@@ -25,13 +25,13 @@ class ViT(Network):
 
     def __init__(self, *, width: int, num_classes: int, resolution: int) -> None:
         super().__init__()
-        patch = patch_size(resolution)
+        patch = _patch_size(resolution)
         self.patches = nn.Conv2d(3, width, patch, stride=patch)
         self.token = nn.Parameter(torch.randn(1, 1, width))
         self.position = nn.Parameter(torch.randn(1, (resolution // patch) ** 2 + 1, width))
-        self.dropout = nn.Dropout(DROPOUT)
-        self.attentions = nn.ModuleList(Attention(width) for _ in range(DEPTH))
-        self.mlps = nn.ModuleList(mlp(width) for _ in range(DEPTH))
+        self.dropout = nn.Dropout(_DROPOUT)
+        self.attentions = nn.ModuleList(Attention(width) for _ in range(_DEPTH))
+        self.mlps = nn.ModuleList(_mlp(width) for _ in range(_DEPTH))
         self.linear = nn.Linear(width, num_classes)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -52,19 +52,19 @@ class Attention(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Sequential(nn.Linear(width, width), nn.Dropout(DROPOUT))
+        self.out = nn.Sequential(nn.Linear(width, width), nn.Dropout(_DROPOUT))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, width) -> same shape."""
-        q, k, v = self.qkv(x).unflatten(2, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
-        attention = (q @ k.mT * q.shape[-1] ** -0.5).softmax(dim=-1)  # (B, HEADS, T, T)
+        q, k, v = self.qkv(x).unflatten(2, (3, _HEADS, -1)).permute(2, 0, 3, 1, 4)
+        attention = (q @ k.mT * q.shape[-1] ** -0.5).softmax(dim=-1)  # (B, _HEADS, T, T)
         out: Tensor = self.out((attention @ v).transpose(1, 2).flatten(2))
         return out
 
 
-def mlp(width: int) -> nn.Module:
+def _mlp(width: int) -> nn.Module:
     """Two linear layers of the tokens' own width."""
     return nn.Sequential(
-        *(nn.Linear(width, width), nn.GELU(), nn.Dropout(DROPOUT)),
-        *(nn.Linear(width, width), nn.Dropout(DROPOUT)),
+        *(nn.Linear(width, width), nn.GELU(), nn.Dropout(_DROPOUT)),
+        *(nn.Linear(width, width), nn.Dropout(_DROPOUT)),
     )

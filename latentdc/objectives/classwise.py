@@ -31,7 +31,7 @@ from latentdc.objectives.effects import Effects
 from latentdc.preprocessing import Preprocessing
 from latentdc.recipe import ObjectiveSettings
 
-FROM_CLASS = 16  # real images of each class that fix the statistics of batch norm
+_FROM_CLASS = 16  # real images of each class that fix the statistics of batch norm
 
 Match = Callable[[Network, Iterable[Tensor], Sequence[Tensor], Sequence[int]], Tensor]
 """(student, real, synthetic, labels) -> () loss of some classes, one entry of the last three each.
@@ -221,7 +221,7 @@ class Students:
     def _fix_statistics(self, student: Network, step: int, real: RealBatch) -> None:
         """Give batch norms mean and variance of real images of all classes."""
         classes = self.sizes["num_classes"]
-        each = max(1, min(FROM_CLASS, PIXELS_GPU // (classes * self.sizes["resolution"] ** 2)))
+        each = max(1, min(_FROM_CLASS, PIXELS_GPU // (classes * self.sizes["resolution"] ** 2)))
         images = torch.cat([real(step, label)[:each] for label in range(classes)])
         for norm in batch_norms(student):
             norm.reset_running_stats()

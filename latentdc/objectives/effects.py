@@ -31,7 +31,7 @@ from latentdc.networks.base import Network
 from latentdc.objectives.base import EffectForm, at_once
 from latentdc.objectives.gradient import DISTANCES, Distance, class_gradient, real_gradient
 
-BATCHED = TorchVersion(torch.__version__) >= TorchVersion("2.14")  # vmap failed in backward before
+_BATCHED = TorchVersion(torch.__version__) >= TorchVersion("2.14")  # vmap failed in backward before
 NUMBERS = 2**24  # of the gradients of single images that are in memory at once
 
 Effects = Callable[[Network, Tensor, Tensor, Callable[[Tensor], Tensor], int, EffectForm], Tensor]
@@ -109,7 +109,7 @@ def _single_gradients(
 
 def _products(used: Sequence[Tensor], images: Tensor, rows: Sequence[Tensor]) -> Tensor:
     """(B, *images.shape) products of the Jacobian of `used` with each of the B rows."""
-    if BATCHED:
+    if _BATCHED:
         (found,) = torch.autograd.grad(used, images, rows, is_grads_batched=True, retain_graph=True)
         return found
     each = zip(*rows, strict=True)

@@ -18,7 +18,7 @@ from latentdc.errors import InputError
 from latentdc.objectives.base import at_once
 
 Distance = Literal["rowwise", "cosine", "mse"]
-ROWS = (2, 4)  # dimensions of the weights that have rows: of linear layers and convolutions
+_ROWS = (2, 4)  # dimensions of the weights that have rows: of linear layers and convolutions
 
 
 def match_gradients(
@@ -71,7 +71,7 @@ def gradient_matching(
 
 def _compared(weight: Tensor, distance: Distance) -> bool:
     """Whether the distance looks at the gradient of this weight; no other one is computed."""
-    return distance != "rowwise" or weight.ndim in ROWS
+    return distance != "rowwise" or weight.ndim in _ROWS
 
 
 def class_gradient(
@@ -106,7 +106,7 @@ def rowwise_cosine(synthetic: Sequence[Tensor], real: Sequence[Tensor]) -> Tenso
     """Sum over layers and output units of 1 - cosine; biases and norms are left out (Eq. 10)."""
     total = synthetic[0].new_zeros(())
     for a, b in zip(synthetic, real, strict=True):
-        if a.ndim in ROWS:
+        if a.ndim in _ROWS:
             a, b = a.flatten(1), b.flatten(1)  # (out, in * height * width)
             norms = a.norm(dim=1) * b.norm(dim=1)
             total = total + (1 - (a * b).sum(dim=1) / (norms + 1e-6)).sum()

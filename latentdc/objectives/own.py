@@ -19,7 +19,7 @@ from latentdc.networks.build import new_network
 from latentdc.recipe.networks import input_shape
 from latentdc.recipe.own import failed, resolve
 
-OfClass = Callable[[Network, Tensor, Tensor, int], Tensor]
+_OfClass = Callable[[Network, Tensor, Tensor, int], Tensor]
 
 
 def own_match(
@@ -37,7 +37,7 @@ def own_match(
         InputError: there is no such function, or on random images it fails, or returns no finite
             () loss that depends on the synthetic ones.
     """
-    function: OfClass = resolve(kind, "objective.kind")
+    function: _OfClass = resolve(kind, "objective.kind")
     label = f"objective.kind={kind.partition('#')[0]}"
     if not callable(function) or isinstance(function, type):
         raise InputError(
@@ -59,7 +59,7 @@ def own_match(
     return match
 
 
-def _try(function: OfClass, label: str, network: str, num_classes: int, resolution: int) -> None:
+def _try(function: _OfClass, label: str, network: str, num_classes: int, resolution: int) -> None:
     """One batch of random images through the function, and back to the synthetic ones."""
     sizes = {"num_classes": num_classes, "resolution": resolution}
     student = new_network(network, "try", **sizes, seed=0).eval()

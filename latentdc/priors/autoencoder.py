@@ -86,7 +86,7 @@ class AutoencoderPrior:
     @torch.no_grad()
     def encode_chunk(self, images: Tensor) -> Tensor:
         """`encode` of any size, of images in the precision of the encoder."""
-        encoded = self.autoencoder.encode(contiguous(luma(images) if self.grey else images))
+        encoded = self.autoencoder.encode(contiguous(_luma(images) if self.grey else images))
         raw = (
             encoded.latent_dist.mode()
             if isinstance(self.autoencoder, AutoencoderKL)
@@ -177,7 +177,7 @@ def _units(autoencoder: Autoencoder) -> tuple[float | Tensor, float | Tensor]:
     return units
 
 
-def luma(images: Tensor) -> Tensor:
+def _luma(images: Tensor) -> Tensor:
     """(B, 3, H, W) -> (B, 1, H, W), with the weights of ITU-R BT.601 that Pillow has."""
     weights = images.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)
     return (images * weights).sum(dim=1, keepdim=True)

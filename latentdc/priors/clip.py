@@ -20,7 +20,7 @@ from latentdc.errors import InputError
 from latentdc.priors.components import load_component
 from latentdc.priors.files import ENCODERS, TOKENIZERS, find_part, read_config, read_json
 
-PROMPTS = 32  # prompts that enter an encoder at once
+_PROMPTS = 32  # prompts that enter an encoder at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,7 @@ def _run(
     encoder = load_component((CLIPTextModel, CLIPTextModelWithProjection)[place], part, device)
     ids = _ids(part.with_name(TOKENIZERS[place]), texts, encoder.config.max_position_embeddings)
     tokens, pooled = [], []
-    for some in ids.split(PROMPTS):
+    for some in ids.split(_PROMPTS):
         output = encoder(some.to(device), output_hidden_states=before_last)
         last = output.hidden_states[-2] if before_last else output.last_hidden_state
         tokens.append(last.cpu())

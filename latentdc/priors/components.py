@@ -24,23 +24,23 @@ from latentdc.priors.base import Autoencoder
 from latentdc.priors.files import SHOWN, exactly, read_config, read_json
 from latentdc.recipe.fields import show
 
-AUTOENCODERS = {
+_AUTOENCODERS = {
     "AutoencoderKL": AutoencoderKL,
     "AutoencoderTiny": AutoencoderTiny,
     "VQModel": VQModel,
 }
-PREDICTIONS = ("epsilon", "v_prediction")
-SHARED = (  # of a sampler's config: what DDIM's steps follow beside the betas
+_PREDICTIONS = ("epsilon", "v_prediction")
+_SHARED = (  # of a sampler's config: what DDIM's steps follow beside the betas
     *("prediction_type", "timestep_spacing", "steps_offset"),
     *("set_alpha_to_one", "rescale_betas_zero_snr"),
 )
-FLOW = "FlowMatchEulerDiscreteScheduler"
-UNKNOWN_FLOWS = {  # keys of a flow's config, and why they are refused
+_FLOW = "FlowMatchEulerDiscreteScheduler"
+_UNKNOWN_FLOWS = {  # keys of a flow's config, and why they are refused
     "use_dynamic_shifting": "its steps depend on the image's size; set it to false, and shift",
     "invert_sigmas": "the direction of time is prior.flow.noise_at here; set it to false",
     "stochastic_sampling": "a flow is walked as an ODE here; set it to false",
 }
-MOST_TIMESTEPS = 100_000  # of a schedule; more are a slip, and all of them would be computed
+_MOST_TIMESTEPS = 100_000  # of a schedule; more are a slip, and all of them would be computed
 
 
 def load_autoencoder(part: Path, device: torch.device | str) -> Autoencoder:
@@ -51,15 +51,15 @@ def load_autoencoder(part: Path, device: torch.device | str) -> Autoencoder:
     """
     config = read_config(part)
     name = config.get("_class_name")
-    if name not in AUTOENCODERS:
-        raise InputError(f"{part} is a {name}; an autoencoder is one of {sorted(AUTOENCODERS)}.")
+    if name not in _AUTOENCODERS:
+        raise InputError(f"{part} is a {name}; an autoencoder is one of {sorted(_AUTOENCODERS)}.")
     channels = {config.get(key, 3) for key in ("in_channels", "out_channels")}
     if channels not in ({1}, {3}):
         raise InputError(
             f"the autoencoder {part} is of images with {' and '.join(map(str, sorted(channels)))} "
             "channels; latentdc has images of 3, and grey ones of 1."
         )
-    return load_component(AUTOENCODERS[name], part, device)
+    return load_component(_AUTOENCODERS[name], part, device)
 
 
 def load_scheduler(folder: Path) -> DDIMScheduler | FlowMatchEulerDiscreteScheduler:
@@ -76,7 +76,7 @@ def load_scheduler(folder: Path) -> DDIMScheduler | FlowMatchEulerDiscreteSchedu
     if not path.is_file():
         raise InputError(f"the prior {folder} lacks scheduler/scheduler_config.json.")
     given = read_json(path)
-    if given.get("_class_name") == FLOW or given.get("prediction_type") == "flow":
+    if given.get("_class_name") == _FLOW or given.get("prediction_type") == "flow":
         return _flow_scheduler(path, given)
     _check_count(path, given)
     own = getattr(diffusers, str(given.get("_class_name")), None)
@@ -88,11 +88,11 @@ def load_scheduler(folder: Path) -> DDIMScheduler | FlowMatchEulerDiscreteSchedu
         ):
             raise InputError(
                 f"{path} is of a {given.get('_class_name')} and has no betas; a prior predicts "
-                f"noise, as Stable Diffusion 1.5 and DiT do, or is a flow with a config of {FLOW}."
+                f"noise, as Stable Diffusion 1.5 and DiT do, or is a flow with a config of {_FLOW}."
             )
         betas = theirs.betas
         _check_betas(path, betas, theirs.config.num_train_timesteps)
-        shared = {key: given[key] for key in SHARED if key in given}
+        shared = {key: given[key] for key in _SHARED if key in given}
         scheduler = DDIMScheduler(
             **shared,
             num_train_timesteps=len(betas),
@@ -102,19 +102,19 @@ def load_scheduler(folder: Path) -> DDIMScheduler | FlowMatchEulerDiscreteSchedu
         scheduler.set_timesteps(1)  # fails where its numbers are none
         scheduler.alphas_cumprod[int(scheduler.timesteps[0])]
     prediction = scheduler.config.prediction_type
-    if prediction not in PREDICTIONS:
+    if prediction not in _PREDICTIONS:
         raise InputError(
-            f"the prior {folder} predicts {prediction}, not {' or '.join(PREDICTIONS)}."
+            f"the prior {folder} predicts {prediction}, not {' or '.join(_PREDICTIONS)}."
         )
     return scheduler
 
 
 def _flow_scheduler(path: Path, given: dict[str, Any]) -> FlowMatchEulerDiscreteScheduler:
     """The scheduler of a flow; `uniform` in its config stands for equal steps."""
-    for key, why in UNKNOWN_FLOWS.items():
+    for key, why in _UNKNOWN_FLOWS.items():
         if given.get(key):
             raise InputError(f"{path} has {key}={show(given[key])}: {why}.")
-    shift, uniform = given.get("shift", 1.0), given.get("_class_name") != FLOW
+    shift, uniform = given.get("shift", 1.0), given.get("_class_name") != _FLOW
     if type(shift) not in (int, float) or not 0 < shift < math.inf:
         raise InputError(f"{path} has no schedule: shift is a positive number, got {show(shift)}.")
     own = {"shift": shift} if uniform else given | {"shift": shift}
@@ -129,8 +129,8 @@ def _check_count(path: Path, given: dict[str, Any]) -> None:
     """Refuse timesteps that diffusers would take for something else, or compute for minutes."""
     for key in ("num_train_timesteps", "steps_offset"):
         value = given.get(key, 1)
-        if type(value) is not int or not 0 <= value <= MOST_TIMESTEPS:
-            allowed = f"a whole number from 0 to {MOST_TIMESTEPS:,}"
+        if type(value) is not int or not 0 <= value <= _MOST_TIMESTEPS:
+            allowed = f"a whole number from 0 to {_MOST_TIMESTEPS:,}"
             raise InputError(f"{path} has no schedule: {key} is {allowed}, got {show(value)}.")
 
 

@@ -12,17 +12,17 @@ from latentdc import config, io
 from latentdc.errors import InputError
 
 CONFIGS = Path(__file__).with_name("configs")
-AUTOENCODERS = ("vae", "vqvae")
-NETWORKS = (*AUTOENCODERS, "unet", "transformer", "class_embedding")
+_AUTOENCODERS = ("vae", "vqvae")
+_NETWORKS = (*_AUTOENCODERS, "unet", "transformer", "class_embedding")
 ENCODERS = ("text_encoder", "text_encoder_2")
 TOKENIZERS = ("tokenizer", "tokenizer_2")
-PARTS = (*NETWORKS, *ENCODERS, *TOKENIZERS, "scheduler")
-YAMLS = {"cin256": "cin256-v2.yaml", "ffhq": "ffhq-ldm-vq-4.yaml"}  # of LD3M's own priors
-VARIANTS = ("", ".fp32", ".ema", ".fp16", ".bf16")  # of weights, and ".non_ema" after all others
-FORMATS = (".safetensors", ".bin")
-POINTER = b"version https://git-lfs"
-PREFIX = "latentdc-weights-"
-SHOWN = rf"\S*{PREFIX}\w+"  # how an error calls a folder of `exactly`
+PARTS = (*_NETWORKS, *ENCODERS, *TOKENIZERS, "scheduler")
+_YAMLS = {"cin256": "cin256-v2.yaml", "ffhq": "ffhq-ldm-vq-4.yaml"}  # of LD3M's own priors
+_VARIANTS = ("", ".fp32", ".ema", ".fp16", ".bf16")  # of weights, and ".non_ema" after all others
+_FORMATS = (".safetensors", ".bin")
+_POINTER = b"version https://git-lfs"
+_PREFIX = "latentdc-weights-"
+SHOWN = rf"\S*{_PREFIX}\w+"  # how an error calls a folder of `exactly`
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class WeightFiles:
     Attributes:
         folder: of the network.
         variant: part of the files' names, such as `.fp16`.
-        suffix: of `FORMATS`.
+        suffix: of `_FORMATS`.
         sharded: in several files, which an index names.
     """
 
@@ -99,11 +99,11 @@ def prior_folder(weights: str, revision: str | None = None, *, local_only: bool 
             f"folders {', '.join(PARTS)}."
         )
     if weights.count("/") != 1:
-        if weights in YAMLS:
+        if weights in _YAMLS:
             raise InputError(
                 f"there is no folder {weights}: this prior of LD3M is to be converted once from "
                 "its published checkpoint, with `latentdc convert-prior model.ckpt --config "
-                f"{YAMLS[weights]} {weights}` (docs/priors.md says where both are); or take "
+                f"{_YAMLS[weights]} {weights}` (docs/priors.md says where both are); or take "
                 "another one, such as prior.weights=facebook/DiT-XL-2-256."
             )
         shipped = sorted(p.name for p in config.shipped_folder("assets/priors").iterdir())
@@ -126,7 +126,7 @@ def _from_hub(weights: str, revision: str | None, *, local_only: bool) -> Path:
         configs = [f"{part}/*.json" for part in PARTS]
         indices = "diffusion_pytorch_model.*.index*.json"
         folder = download("config.json", indices, "model_index.json", *configs, *words)
-        forms = [weight_forms(part) for part in _networks(folder)]
+        forms = [_weight_forms(part) for part in _networks(folder)]
         while forms := [some for some in forms if some]:
             wanted = [file for some in forms for file in some[0].files]
             folder = download(*(file.relative_to(folder).as_posix() for file in wanted))
@@ -144,19 +144,19 @@ def _from_hub(weights: str, revision: str | None, *, local_only: bool) -> Path:
 
 def _networks(folder: Path) -> list[Path]:
     """Folders inside that hold the config of a network; else it is an autoencoder's own folder."""
-    parts = [folder / name for name in (*NETWORKS, *ENCODERS)]
+    parts = [folder / name for name in (*_NETWORKS, *ENCODERS)]
     return [part for part in parts if (part / "config.json").is_file()] or [folder]
 
 
-def weight_forms(part: Path) -> list[WeightFiles]:
+def _weight_forms(part: Path) -> list[WeightFiles]:
     """Forms that a network's weights may have, the best first; shards where there is an index.
 
     Averaged before not averaged, safe to read before pickled, in full precision before half.
     """
     forms = [
         WeightFiles(part, variant, suffix, sharded)
-        for variants in (VARIANTS, (".non_ema",))
-        for suffix in FORMATS
+        for variants in (_VARIANTS, (".non_ema",))
+        for suffix in _FORMATS
         for variant in variants
         for sharded in (False, True)
     ]
@@ -169,7 +169,7 @@ def find_weights(part: Path) -> WeightFiles:
     Raises:
         InputError: none, some shards alone, or what Git leaves in place of large files.
     """
-    forms = weight_forms(part)
+    forms = _weight_forms(part)
     here = [form for form in forms if len(form.missing) < len(form.files)]
     chosen = next(iter(here or [form for form in forms if form.sharded]), None)
     if chosen is None:
@@ -186,7 +186,7 @@ def find_weights(part: Path) -> WeightFiles:
         )
     for file in chosen.files:
         with file.open("rb") as content:
-            if content.read(len(POINTER)) == POINTER:
+            if content.read(len(_POINTER)) == _POINTER:
                 raise InputError(
                     f"{file} is a pointer of Git LFS and not the weights; run `git lfs pull` there."
                 )
@@ -204,7 +204,7 @@ def exactly(part: Path) -> Iterator[tuple[Path, bool]]:
         The folder, and whether its weights are safetensors.
     """
     form = find_weights(part)
-    with TemporaryDirectory(prefix=PREFIX) as place:
+    with TemporaryDirectory(prefix=_PREFIX) as place:
         shown = {"config.json": part / "config.json"}
         if form.sharded:
             shown[f"{form.name}{form.suffix}.index.json"] = form.index
@@ -253,15 +253,15 @@ def _part_files(part: Path, *, weights: bool = True) -> list[Path]:
 
 def autoencoder_part(folder: Path) -> Path:
     """Where the autoencoder of a prior lies, or `folder` itself if it is an autoencoder's own."""
-    inside = any((folder / name / "config.json").is_file() for name in NETWORKS)
+    inside = any((folder / name / "config.json").is_file() for name in _NETWORKS)
     alone = (folder / "config.json").is_file() and not inside
-    if not alone and not any((folder / name / "config.json").is_file() for name in AUTOENCODERS):
+    if not alone and not any((folder / name / "config.json").is_file() for name in _AUTOENCODERS):
         raise InputError(
-            f"the prior {folder} has no autoencoder: it lacks {' or '.join(AUTOENCODERS)}"
+            f"the prior {folder} has no autoencoder: it lacks {' or '.join(_AUTOENCODERS)}"
             "/config.json. One that denoises pixels has none, and is no prior of latents; for "
             "latents give one as prior.autoencoder."
         )
-    return folder if alone else find_part(folder, *AUTOENCODERS)
+    return folder if alone else find_part(folder, *_AUTOENCODERS)
 
 
 def denoiser_parts(folder: Path) -> list[Path]:

@@ -27,14 +27,14 @@ from latentdc.ranks import warn
 from latentdc.recipe import PriorSettings
 
 Config = Mapping[str, Any]
-SIDE = 2  # positions of the latent that networks are tried with, along one side
+_SIDE = 2  # positions of the latent that networks are tried with, along one side
 
-FURTHER = (  # keys of a UNet's config that ask for more than latents, timestep and tokens
+_FURTHER = (  # keys of a UNet's config that ask for more than latents, timestep and tokens
     *("class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim"),
     *("encoder_hid_dim_type", "time_cond_proj_dim", "dual_cross_attention", "attention_type"),
     "class_embeddings_concat",
 )
-FED = {"attention_type": "default", "addition_embed_type": "text_time"}  # the last to SDXL alone
+_FED = {"attention_type": "default", "addition_embed_type": "text_time"}  # the last to SDXL alone
 
 
 def load_latent_prior(
@@ -66,14 +66,14 @@ def load_latent_prior(
     parts = files.denoiser_parts(folder) if settings.kind == "diffusion" else []
     config = files.read_config(parts[0]) if parts else {}
     if parts:
-        refuse_unfed(folder, config)
-        refuse_guidance(folder, config, settings.guidance)
+        _refuse_unfed(folder, config)
+        _refuse_guidance(folder, config, settings.guidance)
         scheduler = load_scheduler(folder)
         make_schedule(scheduler, settings.steps, settings.flow)  # refused before weights are read
     own = files.autoencoder_part(space_folder)
     model = load_autoencoder(own, device)
-    factor = downsampling(model)
-    require_multiple(autoencoder, resolution, factor)
+    factor = _downsampling(model)
+    _require_multiple(autoencoder, resolution, factor)
     space = AutoencoderPrior(
         model,
         resolution=resolution,
@@ -82,7 +82,7 @@ def load_latent_prior(
         precision="float32" if config.get("addition_embed_type") == "text_time" else precision,
     )
     if not outline:
-        try_autoencoder(autoencoder, space, factor)
+        _try_autoencoder(autoencoder, space, factor)
     tuned = partial(
         tune,
         device=space.device,
@@ -93,13 +93,13 @@ def load_latent_prior(
     if not parts:
         return space
     with as_input_error(f"the denoiser of {weights} does not run as its config says"):
-        check_denoiser(weights, config, space.latent_shape[0], space.latent_shape[1], factor)
+        _check_denoiser(weights, config, space.latent_shape[0], space.latent_shape[1], factor)
     denoiser, class_names = load_denoiser(folder, parts, config, space, seed=drawn, prompts=prompts)
     prior = DiffusionPrior(
         space, denoiser, scheduler, settings, class_names=class_names, precision=precision
     )
     if not outline:
-        try_denoiser(weights, prior)
+        _try_denoiser(weights, prior)
     tuned([denoiser.network], precision=precision)
     return prior
 
@@ -176,7 +176,7 @@ def _require_compiler(device: torch.device) -> None:
 # ---- What of configs and weights is refused ----
 
 
-def refuse_unfed(folder: Path, config: Config) -> None:
+def _refuse_unfed(folder: Path, config: Config) -> None:
     """Refuse a denoiser of another class, or one with inputs that nobody here would feed."""
     name = config.get("_class_name")
     if name == "UNet2DModel":
@@ -210,9 +210,9 @@ def refuse_unfed(folder: Path, config: Config) -> None:
 
 def _refuse_further(folder: Path, config: Config) -> None:
     text = (folder / "text_encoder").is_dir()
-    for key in FURTHER:
+    for key in _FURTHER:
         value = config.get(key)
-        fed = value == FED.get(key) and (text or key != "addition_embed_type")
+        fed = value == _FED.get(key) and (text or key != "addition_embed_type")
         if value is not None and value is not False and not fed:  # 0 rows are some
             raise InputError(
                 f"the UNet of {folder} has {key}={value}: it wants more than a "
@@ -221,7 +221,7 @@ def _refuse_further(folder: Path, config: Config) -> None:
             )
 
 
-def refuse_guidance(folder: Path, config: Config, guidance: float) -> None:
+def _refuse_guidance(folder: Path, config: Config, guidance: float) -> None:
     """Refuse to guide without classes, or without a condition for none of them."""
     if guidance == 1 or config.get("_class_name") != "UNet2DModel":
         return
@@ -235,13 +235,13 @@ def refuse_guidance(folder: Path, config: Config, guidance: float) -> None:
     raise InputError(f"{what}, got prior.guidance={guidance:g}; set prior.guidance=1.")
 
 
-def downsampling(autoencoder: Autoencoder) -> int:
+def _downsampling(autoencoder: Autoencoder) -> int:
     """Pixels per position of a latent, along one side."""
     widths = autoencoder.config.get("encoder_block_out_channels")
     return int(2 ** (len(widths or autoencoder.config["block_out_channels"]) - 1))
 
 
-def require_multiple(weights: str, resolution: int, step: int) -> None:
+def _require_multiple(weights: str, resolution: int, step: int) -> None:
     """Refuse a resolution that the networks' halvings or patches (`step` pixels) do not divide."""
     if resolution % step:
         raise InputError(
@@ -250,7 +250,7 @@ def require_multiple(weights: str, resolution: int, step: int) -> None:
         )
 
 
-def check_denoiser(weights: str, denoiser: Config, channels: int, size: int, factor: int) -> None:
+def _check_denoiser(weights: str, denoiser: Config, channels: int, size: int, factor: int) -> None:
     """Refuse latents that a denoiser cannot take; warn of a size that it was not made for.
 
     Args:
@@ -270,7 +270,7 @@ def check_denoiser(weights: str, denoiser: Config, channels: int, size: int, fac
         )
     widths = denoiser.get("block_out_channels")
     step = 2 ** (len(widths) - 1) if widths else denoiser.get("patch_size") or 1
-    require_multiple(weights, factor * size, factor * step)
+    _require_multiple(weights, factor * size, factor * step)
     own = denoiser.get("sample_size")
     side = max(own) if isinstance(own, list) else own
     if side not in (None, size):
@@ -281,13 +281,13 @@ def check_denoiser(weights: str, denoiser: Config, channels: int, size: int, fac
 
 
 @torch.no_grad()
-def try_autoencoder(weights: str, space: AutoencoderPrior, factor: int) -> None:
+def _try_autoencoder(weights: str, space: AutoencoderPrior, factor: int) -> None:
     """Encode and decode a small grey image; `factor` is of pixels per position of a latent.
 
     Raises:
         InputError: it fails, makes images of another size, or numbers that are not finite.
     """
-    what, side = f"the autoencoder of {weights}", SIDE * factor
+    what, side = f"the autoencoder of {weights}", _SIDE * factor
     with as_input_error(f"{what} does not run as its config says"):
         z = space.encode_chunk(torch.zeros(1, 3, side, side, device=space.device))
         images = space.decode_chunk(torch.zeros_like(z))
@@ -300,7 +300,7 @@ def try_autoencoder(weights: str, space: AutoencoderPrior, factor: int) -> None:
 
 
 @torch.no_grad()
-def try_denoiser(weights: str, prior: DiffusionPrior) -> None:
+def _try_denoiser(weights: str, prior: DiffusionPrior) -> None:
     """Predict once, at the noisiest timestep.
 
     Raises:

@@ -26,12 +26,12 @@ from torch.utils.checkpoint import checkpoint
 
 from latentdc import ranks
 
-SHARE = 0.6  # of the free memory that decoding may fill; the objective needs the rest
-LARGE_SHARE = 0.85  # likewise, where what is left holds REST
-REST = 8e9  # bytes for the objective, which sees few images at once, and for what is fragmented
-AGAIN = 8  # images that are computed again together; of large networks more are hardly faster
-DECODER_SHARE, DENOISER_SHARE = 1 / 16, 1 / 4  # of what decoding may fill, for those
-WORTH = 0.05  # share of the steps below which it is not worth it to keep some
+_SHARE = 0.6  # of the free memory that decoding may fill; the objective needs the rest
+_LARGE_SHARE = 0.85  # likewise, where what is left holds _REST
+_REST = 8e9  # bytes for the objective, which sees few images at once, and for what is fragmented
+_AGAIN = 8  # images that are computed again together; of large networks more are hardly faster
+_DECODER_SHARE, _DENOISER_SHARE = 1 / 16, 1 / 4  # of what decoding may fill, for those
+_WORTH = 0.05  # share of the steps below which it is not worth it to keep some
 Memory = Literal["fast", "mixed", "low"]
 MemoryChoice = Literal["auto", "fast", "low"]
 
@@ -93,7 +93,7 @@ class Plan:
         """`kept` of `run_steps` for each chunk of so many images, which take so many steps."""
         each = min(steps, self.kept_steps // max(images, 1))
         left = self.kept_steps - each * images
-        for size in chunk_sizes(images, self.together(images)):
+        for size in _chunk_sizes(images, self.together(images)):
             if self.memory != "mixed":
                 yield None if self.memory == "fast" else 0
             elif each < steps and size <= left:
@@ -112,8 +112,8 @@ class Plan:
         if self.memory != "mixed" or not images * steps:
             return 2.0 if self.memory == "fast" else 3.0
         kept = 0
-        for group in chunk_sizes(images, self.group or images):
-            sizes = chunk_sizes(group, self.together(group))
+        for group in _chunk_sizes(images, self.group or images):
+            sizes = _chunk_sizes(group, self.together(group))
             kept += sum(
                 size * (of or 0) for size, of in zip(sizes, self.kept(group, steps), strict=True)
             )
@@ -130,7 +130,7 @@ class Plan:
         return min(self.kept_steps, group * needs.calls) * needs.step + working
 
 
-def chunk_sizes(images: int, size: int) -> list[int]:
+def _chunk_sizes(images: int, size: int) -> list[int]:
     """Sizes of the parts that `Tensor.split(size)` makes of so many images."""
     return [min(size, images - start) for start in range(0, images, size)]
 
@@ -202,9 +202,9 @@ def choose_plan(needs: Needs, images: int, free: int, *, ipc: int | None = None)
         ipc: images of a class, where the objective is a sum over classes; None where it has to see
             all images together.
     """
-    if images * needs.whole <= SHARE * free:
+    if images * needs.whole <= _SHARE * free:
         return FAST
-    budget = max(SHARE * free, min(LARGE_SHARE * free, free - REST))
+    budget = max(_SHARE * free, min(_LARGE_SHARE * free, free - _REST))
     if ipc is not None and (fitting := int(budget // (ipc * max(needs.whole, 1)))):
         classes = -(-images // ipc)
         groups = -(-classes // fitting)
@@ -212,24 +212,24 @@ def choose_plan(needs: Needs, images: int, free: int, *, ipc: int | None = None)
     group = images if ipc is None else min(ipc, images)
     plan = Plan(
         "mixed",
-        chunk=-(-group // -(-group // AGAIN)),
-        decoder_chunk=_fitting(DECODER_SHARE * budget, needs.decoder, group),
+        chunk=-(-group // -(-group // _AGAIN)),
+        decoder_chunk=_fitting(_DECODER_SHARE * budget, needs.decoder, group),
         group=None if ipc is None else group,
         kept_steps=group,
     )
     if plan.held(needs, images) > budget:
-        chunk = _fitting(DENOISER_SHARE * budget, needs.step, group)
+        chunk = _fitting(_DENOISER_SHARE * budget, needs.step, group)
         plan = replace(plan, chunk=chunk, kept_steps=0)
     room = plan.kept_steps + (budget - plan.held(needs, images)) // max(needs.step, 1)
-    if needs.calls and room >= WORTH * group * needs.calls:
+    if needs.calls and room >= _WORTH * group * needs.calls:
         return replace(plan, kept_steps=min(int(room), group * needs.calls))
-    chunk = int(SHARE * free // max(needs.largest, 1))
+    chunk = int(_SHARE * free // max(needs.largest, 1))
     return Plan("low", max(1, min(images, chunk)))
 
 
 def _fitting(room: float, size: int, images: int) -> int:
     """How many of so many images, each of a size, are computed again together."""
-    return max(1, min(images, AGAIN, int(room // max(size, 1))))
+    return max(1, min(images, _AGAIN, int(room // max(size, 1))))
 
 
 def describe_plan(plan: Plan, needs: Needs, images: int, free: int) -> str:
@@ -252,10 +252,10 @@ def needed_bytes(
     decoder: Callable[[], Tensor], step: Callable[[], Tensor] | None = None, calls: int = 0
 ) -> Needs:
     """What backward needs of one image: of the decoder, and of a step with its repeats."""
-    return Needs(0 if step is None else step_bytes(step), calls, step_bytes(decoder))
+    return Needs(0 if step is None else _step_bytes(step), calls, _step_bytes(decoder))
 
 
-def step_bytes(forward: Callable[[], Tensor]) -> int:
+def _step_bytes(forward: Callable[[], Tensor]) -> int:
     """Bytes of one step and its backward: on a GPU the peak, elsewhere what autograd keeps."""
     if torch.cuda.is_available() and (device := forward().device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -8,8 +8,8 @@ from latentdc.errors import InputError
 from latentdc.priors import files as layout
 from latentdc.recipe import Hub
 
-BESIDE = ("config.json", "model_index.json", "recipe.yaml", "training.json", "grid.png")
-FRONT = """\
+_BESIDE = ("config.json", "model_index.json", "recipe.yaml", "training.json", "grid.png")
+_FRONT = """\
 ---
 library_name: diffusers
 tags:
@@ -19,12 +19,12 @@ tags:
 ---
 
 """
-TEXT = """\
+_TEXT = """\
 # {name}
 
 A prior for latentdc, in the layout of diffusers: {parts}.
 """
-LOAD = """\
+_LOAD = """\
 ## Load it by its name
 
 ```python
@@ -34,7 +34,7 @@ prior = latentdc.load_prior(latentdc.PriorSettings({python}), resolution=RESOLUT
 In a recipe: `prior: {{kind: diffusion, {yaml}}}`."""
 
 
-def push_prior(folder: Path, to: Hub, *, token: str | None = None) -> str:
+def _push_prior(folder: Path, to: Hub, *, token: str | None = None) -> str:
     """Push the files of a prior that `load_prior` reads, in one commit.
 
     Args:
@@ -57,19 +57,19 @@ def push_prior(folder: Path, to: Hub, *, token: str | None = None) -> str:
         )
     if token is None:
         hub.require_login()
-    files = prior_files(folder)
+    files = _prior_files(folder)
     hub.require_own_files(files, folder)
     stale = [f"{part}/*" for part in layout.PARTS]
     return hub.push(files, to, "model", card=_card(folder, to), stale=stale, token=token)
 
 
-def prior_files(folder: Path) -> dict[str, Path]:
+def _prior_files(folder: Path) -> dict[str, Path]:
     """Files by name in a repo: configs, tokenizers and one form of each network's weights.
 
     Raises:
         InputError: a network without weights, or with some of its shards.
     """
-    paths = [folder / name for name in BESIDE]
+    paths = [folder / name for name in _BESIDE]
     for name in layout.PARTS:
         paths += [*sorted((folder / name).glob("*.json")), folder / name / "merges.txt"]
     for part in [folder / name for name in layout.PARTS] + [folder]:
@@ -83,15 +83,15 @@ def _card(folder: Path, to: Hub) -> str:
     """The card that lies with the prior, or a short one; below it how to load the repo."""
     path = folder / hub.CARD
     text = path.read_bytes().decode(errors="replace") if path.is_file() else ""
-    front, body = FRONT, text
+    front, body = _FRONT, text
     if text.startswith("---\n") and (end := text.find("\n---", 4)) > 0:
         front, body = f"{text[: end + 4]}\n\n", text[end + 4 :]
     if not body.strip():
         parts = [name for name in layout.PARTS if (folder / name).is_dir()]
         name = to.repo.partition("/")[2] if to.repo is not None else folder.name
-        body = TEXT.format(name=name, parts=", ".join(parts) or "an autoencoder")
+        body = _TEXT.format(name=name, parts=", ".join(parts) or "an autoencoder")
     settings = {"weights": to.repo} | ({"revision": to.revision} if to.revision else {})
-    load = LOAD.format(
+    load = _LOAD.format(
         python=", ".join(f'{key}="{value}"' for key, value in settings.items()),
         yaml=", ".join(f"{key}: {value}" for key, value in settings.items()),
     )
@@ -114,7 +114,7 @@ def run(options: Namespace) -> None:
     """Push a prior."""
     cli.one_process("latentdc push-prior")
     to = hub.repo_of(options)
-    print(push_prior(layout.prior_folder(options.prior), to))
+    print(_push_prior(layout.prior_folder(options.prior), to))
 
 
 main = cli.entry("push-prior")

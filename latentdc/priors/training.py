@@ -37,7 +37,7 @@ from latentdc.recipe import PriorSettings
 from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, Terms, UNetTraining
 from latentdc.training import OnStep, fit, load_training_state, moving_average, training_state
 
-RECORD_EVERY = 10  # steps
+_RECORD_EVERY = 10  # steps
 PER_CLASS = 8  # images of each class in the sample grid
 GRID_STEPS = 50
 GRID_GUIDANCE = 2.0
@@ -342,7 +342,7 @@ def train_network(
             told = {"done": str(done), "seconds": str(seconds)}
             io.save_tensors(path, dict(training_state(modules, optimizer)), told)
         if tell is not None:
-            due = done % RECORD_EVERY == 0 or done == steps
+            due = done % _RECORD_EVERY == 0 or done == steps
             tell({"network": title, "step": step}, value, step, lr=rate(step), due=due)
     bar.close()
     network.load_state_dict(average.module.state_dict())
@@ -366,7 +366,7 @@ def document_prior(
     )
     prior = load_prior(settings, resolution=recipe.data.resolution, device=device)
     assert isinstance(prior, DiffusionPrior) and isinstance(prior.denoiser, UNetDenoiser)
-    images, labels = sample_images(prior, recipe.seed, PER_CLASS, test.class_names)
+    images, labels = _sample_images(prior, recipe.seed, PER_CLASS, test.class_names)
     pictures.save_grid(folder / "grid.png", images, labels, test.class_names)
     weights = prior.autoencoder.autoencoder, prior.denoiser.network, prior.denoiser.embedding
     facts = {
@@ -408,7 +408,7 @@ def reconstruction_psnr(space: AutoencoderPrior, images: Images) -> float:
 
 
 @torch.no_grad()
-def sample_images(
+def _sample_images(
     prior: DiffusionPrior, seed: int, per_class: int, class_names: tuple[str, ...]
 ) -> tuple[Tensor, Tensor]:
     """(C * per_class, 3, H, W) uint8 images of classes drawn from noise alone, and their labels."""

@@ -28,8 +28,10 @@ _UNREADABLE = (
     *(OSError, ValueError, EOFError, MemoryError, RecursionError),
     *(BadZipFile, pa.ArrowException),
 )
-CHANCE = 0.01  # a list is warned about if a shuffled one would depend as much with this probability
-IMAGES, CLASSES = 1000, 5  # below which right orders often show no difference between classes
+_CHANCE = (
+    0.01  # a list is warned about if a shuffled one would depend as much with this probability
+)
+_IMAGES, _CLASSES = 1000, 5  # below which right orders often show no difference between classes
 
 
 def read_scores(path: Path, train: Dataset, rule: str) -> ScoreTable:
@@ -224,10 +226,10 @@ def _warn_about_order(scores: Mapping[str, Tensor], train: Dataset, path: Path) 
         f"{path.name} does not say which image each score is of, so the order of {train.name} is "
         "taken on trust; a column `hash` or, where classes are mixed, `label` would be compared.",
     )
-    if len(train) < IMAGES or train.num_classes < CLASSES:
+    if len(train) < _IMAGES or train.num_classes < _CLASSES:
         return
     chance = min(_chance(column, train.labels) for column in scores.values())
-    if chance > CHANCE / len(scores):
+    if chance > _CHANCE / len(scores):
         say(
             "warning",
             f"the scores in {path.name} depend no more on the class than shuffled ones would (p = "

@@ -184,7 +184,7 @@ class Measures:
 
     def __init__(self, asked: Sequence[str], count: int, classes: int) -> None:
         changes = any("change" in RULES[name].inputs for name in asked)
-        self.history = History(count, classes) if changes else None
+        self.history = _History(count, classes) if changes else None
         wanted = {name: rule for name, rule in RULES.items() if rule.free or name in asked}
         wanted |= {name: RULES[name] for name in asked if name not in RULES}  # of one's own
         self.averaged = (
@@ -215,7 +215,7 @@ class Measures:
         return value
 
 
-class History:
+class _History:
     """(N, C) log-probabilities of one epoch ago in half precision.
 
     Each process knows those of the images that it measures.

@@ -76,7 +76,7 @@ def prune_dataset(
     seed = scoring.seed
 
     def chosen() -> Coreset:
-        inputs = inputs_of(prune, train, table)
+        inputs = _inputs_of(prune, train, table)
         return replace(_chosen(table, train, prune, seed), inputs=inputs)
 
     return runtime.main_alone(scoring.accelerator, chosen)
@@ -204,7 +204,7 @@ def _check_budget(prune: Prune, train: Dataset) -> None:
             )
 
 
-def inputs_of(prune: Prune, train: Dataset, table: ScoreTable | None = None) -> dict[str, str]:
+def _inputs_of(prune: Prune, train: Dataset, table: ScoreTable | None = None) -> dict[str, str]:
     """Hash of what lies at the paths that a choice looks at, by key; those that are gone have none.
 
     Of a file of scores the columns of the rule count, in no order; others may be added to it.
@@ -266,7 +266,7 @@ def kept_coreset(path: Path, train: Dataset, prune: Prune) -> Coreset:
             f"{path} was kept of other training images (hash {kept.data_hash}) than the "
             f"{len(train)} that {train.name} has now ({train.hash}); {advice}"
         )
-    now = {} if given is not None or not kept.inputs else inputs_of(prune, train)
+    now = {} if given is not None or not kept.inputs else _inputs_of(prune, train)
     for key, name in now.items():
         if kept.inputs.get(key, name) != name:
             raise InputError(

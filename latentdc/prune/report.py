@@ -17,12 +17,12 @@ from latentdc.prune.select import Choice, Order, best_first, class_rows, ranked,
 from latentdc.recipe import Prune
 from latentdc.recipe.rules import RULES
 
-SHOWN = 10  # images of each class and end
-CLASSES = 20  # classes shown, at most
+_SHOWN = 10  # images of each class and end
+_CLASSES = 20  # classes shown, at most
 BOTH: tuple[tuple[Order, str], ...] = (("easy", "The easiest"), ("hard", "The hardest"))
-WRONG = 0.01  # share of the images whose labels are held for the likeliest to be wrong
+_WRONG = 0.01  # share of the images whose labels are held for the likeliest to be wrong
 Compare = Callable[[Tensor, Tensor], float]
-ENDS = (0.01, 0.1, 0.3)  # shares of the easiest images that two rules are compared by
+_ENDS = (0.01, 0.1, 0.3)  # shares of the easiest images that two rules are compared by
 
 
 def write_report(folder: Path, table: ScoreTable, train: Dataset, coreset: Coreset) -> Path:
@@ -71,7 +71,7 @@ def suspects(table: ScoreTable) -> Tensor | None:
     for rule in ("aum", "loss"):
         if rule in table.columns:
             rows = ranked(table.hardness(rule), "hard")
-            return rows[: max(1, round(WRONG * len(table)))]
+            return rows[: max(1, round(_WRONG * len(table)))]
     return None
 
 
@@ -93,17 +93,17 @@ def _balance(train: Dataset, kept: Tensor, wrong: Tensor | None) -> str:
 def _agreement(hardness: dict[str, Tensor], labels: Tensor) -> list[str]:
     lines = ["## How far rules agree", "", "Spearman's rank correlation of hardness, mean over "]
     lines[-1] += "classes:"
-    lines += ["", matrix(hardness, partial(within_class_spearman, labels=labels)), ""]
-    for share in ENDS:
+    lines += ["", _matrix(hardness, partial(within_class_spearman, labels=labels)), ""]
+    for share in _ENDS:
         lines += [f"What the easiest {share:.0%} of each class have in common:", ""]
-        lines += [matrix(hardness, partial(overlap, labels=labels, keep=share)), ""]
+        lines += [_matrix(hardness, partial(overlap, labels=labels, keep=share)), ""]
     return lines
 
 
 def _grid(path: Path, train: Dataset, choice: Choice) -> None:
     """What is chosen of each class's images."""
-    classes = range(min(train.num_classes, CLASSES))
-    shown = torch.cat([choice(train.members(label), SHOWN) for label in classes])
+    classes = range(min(train.num_classes, _CLASSES))
+    shown = torch.cat([choice(train.members(label), _SHOWN) for label in classes])
     pictures.save_grid(path, train.images[shown], train.labels[shown], train.class_names)
 
 
@@ -143,7 +143,7 @@ def overlap(a: Tensor, b: Tensor, labels: Tensor, keep: float) -> float:
     return len(set(first.tolist()) & set(second.tolist())) / len(first)
 
 
-def matrix(scores: dict[str, Tensor], compare: Compare) -> str:
+def _matrix(scores: dict[str, Tensor], compare: Compare) -> str:
     """A Markdown table that compares every score with every other, each two once."""
     rows = [["", *scores]]
     alike = {

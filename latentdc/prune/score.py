@@ -36,7 +36,7 @@ from latentdc.recipe.rules import RULES
 
 SCORES = "scores.parquet"  # in a run folder
 PASSES = {"predictions", "last", "records"}  # stages that need a pass over the images
-WHOLE = "run-0"  # the first training on all images, which has the recipe's own seed
+_WHOLE = "run-0"  # the first training on all images, which has the recipe's own seed
 
 
 class Scoring:
@@ -356,7 +356,7 @@ def _trained(
         train,
         scoring.scorer,
         normalization=scoring.input_normalization,
-        seed=scoring.seed if run == WHOLE else draws.key_seed(scoring.seed, "scorer", run),
+        seed=scoring.seed if run == _WHOLE else draws.key_seed(scoring.seed, "scorer", run),
         accelerator=scoring.accelerator,
         rows=rows,
         on_step=scoring.on_step,

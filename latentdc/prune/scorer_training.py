@@ -78,7 +78,7 @@ class ScorerTraining:
                 len(rows), scorer.epochs, rho=scorer.infobatch, seed=seed
             )
         self._seed, self._accelerator, self._on_step = seed, accelerator, on_step
-        divides = is_shared_training(scorer, train, accelerator)
+        divides = _is_shared_training(scorer, train, accelerator)
         what = f"the scorer {scorer.network}" if divides else None
         self._divided = Divided(self.classifier, accelerator, what, scorer.batch)
 
@@ -162,7 +162,7 @@ class ScorerTraining:
         self.done = int(state["done"])
 
 
-def is_shared_training(scorer: Scorer, train: Dataset, accelerator: Accelerator) -> bool:
+def _is_shared_training(scorer: Scorer, train: Dataset, accelerator: Accelerator) -> bool:
     """Whether the processes divide the batches of a scorer's training."""
     return scorer.infobatch is None and is_divided(
         scorer.network,
@@ -175,7 +175,7 @@ def is_shared_training(scorer: Scorer, train: Dataset, accelerator: Accelerator)
 
 def scorer_facts(scorer: Scorer, train: Dataset, accelerator: Accelerator) -> dict[str, object]:
     """The number of processes, where a scorer that is trained here depends on it; else nothing."""
-    if scorer.weights is not None or not is_shared_training(scorer, train, accelerator):
+    if scorer.weights is not None or not _is_shared_training(scorer, train, accelerator):
         return {}
     size = scorer.resolution or train.resolution
     sizes = {"num_classes": train.num_classes, "resolution": size}

@@ -19,7 +19,7 @@ from latentdc.recipe.subsets import subset_indices
 # Test splits, looked for in this order where none is named.
 TEST_SPLITS = ("test", "validation", "val", "valid", "dev", "eval")
 LARGEST_ZCA = 64  # px: a matrix of 0.6 GB in float32
-OF_IMAGES = (
+_OF_IMAGES = (
     *("resolution", "config", "revision", "image", "label", "subset"),
     *("class_names", "unreadable", "mean", "std", "zca"),
 )
@@ -105,7 +105,7 @@ class Data:
             "takes one of the training split; give one of them.",
         )
         if self.kind == "vectors":
-            refuse_image_keys(self, OF_IMAGES, "data")
+            refuse_image_keys(self, _OF_IMAGES, "data")
         require(
             self.resolution >= 8,
             f"data.resolution is in pixels and at least 8, got {self.resolution}.",

@@ -18,8 +18,8 @@ from latentdc.recipe.own import FORM, Own, is_own, name_of
 
 T = TypeVar("T")
 # Whole numbers beyond these are slips, found before anything is allocated or waited for.
-MOST = 1_000_000
-MOST_OF = {
+_MOST = 1_000_000
+_MOST_OF = {
     "seed": 2**63 - 1,
     "experts.count": 100_000,
     **dict.fromkeys(("steps", "count", "checkpoint_every", "grid_every", "refresh"), 10**9),
@@ -32,8 +32,8 @@ _HINTED = re.compile(r"[-+.]?[0-9]")
 _BARE = re.compile(r"[-+.]*([0-9]|inf|nan|true$|false$)", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and line feeds
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-LARGEST_FLOAT = 1e38  # of float32
-LONGEST = 10_000  # characters of a text
+_LARGEST_FLOAT = 1e38  # of float32
+_LONGEST = 10_000  # characters of a text
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 NULLS = ("", "~", "null", "Null", "NULL")
 TRUE = ("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON")
@@ -113,8 +113,8 @@ def _unknown(schema: type, name: str, prefix: str, root: type | None) -> str:
     if name == "<<":
         return "merging mappings by '<<' is not read; write their keys where they are meant."
     if root is not None:
-        return unknown_key(root, prefix + name)
-    return (f"{prefix[:-1]}: " if prefix else "") + unknown_key(schema, name)
+        return _unknown_key(root, prefix + name)
+    return (f"{prefix[:-1]}: " if prefix else "") + _unknown_key(schema, name)
 
 
 def check_fields(spec: object, prefix: str = "") -> None:
@@ -198,7 +198,7 @@ def _whole(value: Any, key: str) -> int:
         number = int(value[:30])  # beyond all bounds already
     if not isinstance(number, Integral) or isinstance(number, bool):
         raise _Other
-    most = MOST_OF.get(key, MOST_OF.get(key.rpartition(".")[2], MOST))
+    most = _MOST_OF.get(key, _MOST_OF.get(key.rpartition(".")[2], _MOST))
     if abs(int(number)) > most:
         raise InputError(f"{key} is at most {most:,}, got {show(value)}.")
     return int(number)
@@ -212,8 +212,8 @@ def _number(value: Any, key: str) -> float:
         number = float(value.replace(".", ""))
     if not isinstance(number, Real) or isinstance(number, bool):
         raise _Other
-    if not abs(cast(Any, number)) <= LARGEST_FLOAT:
-        most = f"a finite number of at most {LARGEST_FLOAT:g}"
+    if not abs(cast(Any, number)) <= _LARGEST_FLOAT:
+        most = f"a finite number of at most {_LARGEST_FLOAT:g}"
         raise InputError(f"{key} is {most}, got {show(value)}.")
     return float(number) + 0.0  # -0.0 is 0.0, in fingerprints too
 
@@ -240,8 +240,8 @@ def check_text(text: str, key: str) -> None:
         raise InputError(f"{key}: {INTERPOLATION}.")
     if text.strip() == "???":
         raise InputError(f"{key} is ???, which stands for a missing value; write one.")
-    if len(text) > LONGEST:
-        raise InputError(f"{key} has {len(text):,} characters, and at most {LONGEST:,} are read.")
+    if len(text) > _LONGEST:
+        raise InputError(f"{key} has {len(text):,} characters, and at most {_LONGEST:,} are read.")
     if _CONTROL.search(text):
         raise InputError(f"{key} has control characters, got {show(text)}; leave them out.")
     if _SURROGATE.search(text):
@@ -324,7 +324,7 @@ def _plural(element: Any) -> str:
     return words.get(element) or f"values, each {_describe(element)}"
 
 
-def unknown_key(schema: type, full_key: str) -> str:
+def _unknown_key(schema: type, full_key: str) -> str:
     """Name an unknown dotted key and what comes near: at its place first, then anywhere."""
     parent, _, name = full_key.rpartition(".")
     places: dict[str, list[str]] = {}  # dotted keys by their last part

@@ -18,7 +18,7 @@ from latentdc.recipe.identity import changed, file_digest, idle
 from latentdc.recipe.networks import PRETRAINED, check_network, pretrained
 from latentdc.recipe.own import Own
 
-SOFT = ("fixed", "online", "stored")  # sources of labels that come from teachers
+_SOFT = ("fixed", "online", "stored")  # sources of labels that come from teachers
 OWN = "own"  # the source of soft labels that a set has itself, whatever its protocol says
 
 
@@ -206,7 +206,7 @@ class Labels:
     def __post_init__(self) -> None:
         check_fields(self, "labels.")
         require_once(self.restricted_to, "labels.restricted_to")
-        soft = self.source in SOFT
+        soft = self.source in _SOFT
         require(
             bool(self.teachers) or not soft,
             f"labels.source {self.source} needs labels.teachers, such as "
@@ -237,7 +237,7 @@ class Labels:
     @property
     def idle(self) -> set[str]:
         """Settings that change nothing beside the others; a set may bring logits to hard labels."""
-        soft = self.source in SOFT
+        soft = self.source in _SOFT
         return idle(
             {
                 "temperature": self.loss == "mse",

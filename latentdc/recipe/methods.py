@@ -321,7 +321,7 @@ def _count(recipe: Any, images: int, shown: str) -> dict[str, Any]:
 # ---- The methods ----
 
 
-class MethodKind(NamedTuple):
+class _MethodKind(NamedTuple):
     """What a recipe has to know of a method.
 
     Attributes:
@@ -341,31 +341,31 @@ class MethodKind(NamedTuple):
 
 
 METHODS = {
-    "matching": MethodKind(
+    "matching": _MethodKind(
         "latentdc.methods.matching:matching", ("distill",), True, _check_matching
     ),
-    "sampling": MethodKind(
+    "sampling": _MethodKind(
         "latentdc.methods.sampling:sampling",
         ("sampling",),
         True,
         _check_sampling,
         "latentdc.methods.sampled:check_sample",
     ),
-    "refine": MethodKind(
+    "refine": _MethodKind(
         "latentdc.methods.refine:refine",
         ("sampling", "distill"),
         True,
         _check_refine,
         "latentdc.methods.refine:check_refine",
     ),
-    "mosaic": MethodKind("latentdc.methods.mosaics:mosaic", ("mosaic",), check=_check_mosaics),
-    "rded": MethodKind(
+    "mosaic": _MethodKind("latentdc.methods.mosaics:mosaic", ("mosaic",), check=_check_mosaics),
+    "rded": _MethodKind(
         "latentdc.methods.rded:rded",
         ("rded",),
         check=_check_rded,
         check_data="latentdc.methods.rded:check_crops",
     ),
-    "selection": MethodKind(
+    "selection": _MethodKind(
         "latentdc.methods.selection:selection",
         ("selection",),
         check=_check_selection,

@@ -86,7 +86,7 @@ class Limits:
         return f"images of {self.smallest} px or more{whole}"
 
 
-WIDEST = 16_384  # base width; a wider network is a slip, which no machine holds
+_WIDEST = 16_384  # base width; a wider network is a slip, which no machine holds
 # An instance norm of a single pixel is zero whatever comes in, so every normalised map keeps 2 px.
 LIMITS = {
     "convnet": Limits(128, smallest=8),
@@ -135,13 +135,13 @@ def parse_network(name: str) -> tuple[str, int]:
         return base, limits.width
     if not limits.widths:
         raise InputError(f"{name!r}: {base} has no hidden layer, and so no width; write {base}.")
-    plain = width.isascii() and width.isdecimal() and len(width) <= len(str(WIDEST))
+    plain = width.isascii() and width.isdecimal() and len(width) <= len(str(_WIDEST))
     plain = plain and not width.startswith("0")  # one network, one name
-    if not (plain and int(width) <= WIDEST and int(width) % limits.width_multiple == 0):
+    if not (plain and int(width) <= _WIDEST and int(width) % limits.width_multiple == 0):
         raise InputError(
             f"{name[:80]!r}: the base width after '@' is a positive multiple of "
             f"{limits.width_multiple} for {base}, got {width[:80]!r}; such as {base}@32, and at "
-            f"most {WIDEST}."
+            f"most {_WIDEST}."
         )
     return base, int(width)
 
@@ -214,7 +214,7 @@ def limits_of(base: str) -> Limits:
             f"unknown network {base!r}{nearest(name, SMALLEST)}; torchvision's classifiers that "
             f"can be students, behind {PREFIX!r}: {', '.join(SMALLEST)}."
         )
-    return Limits(1, SMALLEST[name], multiple=patch_multiple(name))
+    return Limits(1, SMALLEST[name], multiple=_patch_multiple(name))
 
 
 def pretrained(weights: str | None) -> str | None:
@@ -229,6 +229,6 @@ def pretrained(weights: str | None) -> str | None:
     return name if name != weights and name.isidentifier() else None
 
 
-def patch_multiple(name: str) -> int:
+def _patch_multiple(name: str) -> int:
     """What the image size is a multiple of: the patch of a vision transformer, else 1."""
     return int(name.rpartition("_")[2]) if name.startswith("vit_") else 1

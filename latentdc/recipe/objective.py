@@ -7,7 +7,7 @@ from latentdc.recipe.fields import check_augment, check_fields, expand_home, req
 from latentdc.recipe.own import Own
 
 # DC's own numbers, by ipc: steps under one student, and epochs of training between them.
-LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+_LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +43,12 @@ class Loops:
         if self.outer is not None and self.inner is not None:
             return self
         require(
-            ipc in LOOPS,
-            f"objective.loops: DC has numbers of its own for ipc {', '.join(map(str, LOOPS))}, and "
-            f"none for ipc={ipc}; give objective.loops.outer and objective.loops.inner, such as 1 "
-            "and 1 for a new student at each step.",
+            ipc in _LOOPS,
+            "objective.loops: DC has numbers of its own for ipc "
+            f"{', '.join(map(str, _LOOPS))}, and none for ipc={ipc}; give objective.loops.outer "
+            "and objective.loops.inner, such as 1 and 1 for a new student at each step.",
         )
-        outer, inner = LOOPS[ipc]
+        outer, inner = _LOOPS[ipc]
         return replace(self, outer=self.outer or outer, inner=self.inner or inner)
 
 

@@ -25,7 +25,7 @@ from latentdc.recipe.identity import digest
 Own = Annotated[str, "own"]
 """A name that latentdc knows, `package.module:attribute`, or in Python the object itself."""
 
-LOG = logging.getLogger("latentdc")  # whose stderr `latentdc.ranks` sets up
+_LOG = logging.getLogger("latentdc")  # whose stderr `latentdc.ranks` sets up
 
 FORM = "package.module:attribute"
 _WORD = r"[^\W\d]\w*"
@@ -71,7 +71,7 @@ def name_of(value: object) -> str:
                 "into a module."
             )
         name = f"{_HERE}:{_short(value)}#{uuid4().hex[:12]}"
-        LOG.warning(
+        _LOG.warning(
             "note: %s has no source file (a lambda, an instance, or a notebook's cell): what is "
             "made with it is neither reused nor continued by a later run.",
             _short(value),

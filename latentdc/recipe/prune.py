@@ -12,8 +12,8 @@ from latentdc.recipe.networks import check_network, pretrained
 from latentdc.recipe.own import Own, is_own
 from latentdc.recipe.rules import RULES, require_rule
 
-SCORE_FILES = (".parquet", ".csv", ".json", ".npy", ".npz")
-FEATURE_FILES = (".npy", ".safetensors")
+_SCORE_FILES = (".parquet", ".csv", ".json", ".npy", ".npz")
+_FEATURE_FILES = (".npy", ".safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,9 +280,9 @@ def check_prune(prune: Prune, data: Data, *, classifies: bool = False) -> None:
     if prune.keeps_all and not prune.columns:
         return
     if prune.features is not None:
-        _require_file(prune.features, "prune.features", FEATURE_FILES)
+        _require_file(prune.features, "prune.features", _FEATURE_FILES)
     if prune.scores is not None:
-        _require_file(prune.scores, "prune.scores", SCORE_FILES)
+        _require_file(prune.scores, "prune.scores", _SCORE_FILES)
         return
     scorer = prune.scorer
     if data.kind == "vectors":

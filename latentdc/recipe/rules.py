@@ -118,17 +118,17 @@ def _arguments(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(signature(function).parameters)
 
 
-class Rules(dict[str, Rule]):
+class _Rules(dict[str, Rule]):
     """Rules by name; a user's own is imported when it is looked up, and is not listed."""
 
     def __missing__(self, name: str) -> Rule:
         if not is_own(name):
             raise KeyError(name)
-        return own_rule(name)
+        return _own_rule(name)
 
 
 @cache
-def own_rule(name: str) -> Rule:
+def _own_rule(name: str) -> Rule:
     """A rule of one's own: what its function's arguments are called says what it sees.
 
     `logits` and `labels` of a batch (averaged over epochs and runs), `features` of all images,
@@ -165,7 +165,7 @@ _SEEN: dict[str, set[str]] = {
     "choice": {"count", "features", "hardness", "draws"},
 }
 
-RULES = Rules(
+RULES = _Rules(
     {
         "loss": Rule("predictions:cross_entropy", "predictions", free=True),
         "random": Rule("sampling:random_scores", "contents"),

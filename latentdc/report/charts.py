@@ -10,11 +10,11 @@ import numpy as np
 
 from latentdc.errors import counted
 
-WIDTH, HEIGHT = 460, 290
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 46  # margins
+_WIDTH, _HEIGHT = 460, 290
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 46  # margins
 COLORS = 8  # of series (--c0 to --c7 in page.css), from which they begin anew
 POINTS = 200  # of a line at most; of more each is the mean of several
-SUFFIXES = {9: "G", 6: "M", 3: "k"}
+_SUFFIXES = {9: "G", 6: "M", 3: "k"}
 Edge = tuple[float, str]  # a position in pixels, and the label there
 
 
@@ -106,7 +106,7 @@ def axis(values: Iterable[float], start: float, end: float, *, log: bool = False
 
 def short(value: float) -> str:
     """A number of few digits: 1,200,000 is 1.2M."""
-    for power, suffix in SUFFIXES.items():
+    for power, suffix in _SUFFIXES.items():
         if abs(value) >= 10**power:
             return f"{value / 10**power:.4g}{suffix}"
     return f"{value:.4g}"
@@ -114,7 +114,7 @@ def short(value: float) -> str:
 
 @dataclass(frozen=True)
 class Chart:
-    """What the template draws; all positions are pixels of WIDTH x HEIGHT.
+    """What the template draws; all positions are pixels of `_WIDTH` x `_HEIGHT`.
 
     Attributes:
         title: above it.
@@ -139,10 +139,10 @@ class Chart:
     bars: Sequence[tuple[int, float, float, float, float, str]] = ()
     levels: Sequence[tuple[float, str, bool]] = ()
     legend: Sequence[tuple[int, str]] = ()
-    width: int = field(default=WIDTH, init=False)
-    height: int = field(default=HEIGHT, init=False)
+    width: int = field(default=_WIDTH, init=False)
+    height: int = field(default=_HEIGHT, init=False)
     box: tuple[int, int, int, int] = field(
-        default=(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM), init=False
+        default=(_LEFT, _TOP, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM), init=False
     )
 
 
@@ -172,13 +172,13 @@ def plot(
     xs = [point.x for point in points]
     ys = [y for p in points for y in (p.y - (p.error or 0), p.y + (p.error or 0))]
     ys += levels.values()
-    x = axis(xs, LEFT, WIDTH - RIGHT, log=log == "x" and max(xs) > 5 * min(xs))
-    y = axis(ys, HEIGHT - BOTTOM, TOP, log=log == "y" and max(ys) > 20 * min(ys))
+    x = axis(xs, _LEFT, _WIDTH - _RIGHT, log=log == "x" and max(xs) > 5 * min(xs))
+    y = axis(ys, _HEIGHT - _BOTTOM, _TOP, log=log == "y" and max(ys) > 20 * min(ys))
     lines: list[tuple[int | None, str]] = []
     if steps:
         first, *others = steps
         way = "".join(f"H{x(p.x)}V{y(p.y)}" for p in others)
-        lines.append((None, f"M{x(first.x)} {y(first.y)}{way}H{WIDTH - RIGHT}"))
+        lines.append((None, f"M{x(first.x)} {y(first.y)}{way}H{_WIDTH - _RIGHT}"))
     marks = []
     colors = [n if one.color is None else one.color for n, one in enumerate(series)]
     for number, one in zip(colors, series, strict=True):
@@ -215,7 +215,7 @@ def _fits_right(level: float, name: str, marks: Sequence[tuple[Any, ...]]) -> bo
             for _, _, x, y, bar, _ in marks
         )
 
-    return free(WIDTH - RIGHT - width) or not free(LEFT)
+    return free(_WIDTH - _RIGHT - width) or not free(_LEFT)
 
 
 def curve(name: str, steps: Sequence[float], values: Sequence[float]) -> Series:
@@ -243,8 +243,8 @@ def histogram(name: str, values: np.ndarray, kept: np.ndarray, *, title: str) ->
     edges = np.linspace(low, max(high, low + 1e-6), 41)
     shown = values.clip(edges[0], edges[-1])
     every, some = (np.histogram(v, edges)[0] for v in (shown, shown[kept]))
-    x = Scale(edges[0], edges[-1], LEFT, WIDTH - RIGHT)
-    y = Scale(0, max(1, int(every.max())) * 1.06, HEIGHT - BOTTOM, TOP)
+    x = Scale(edges[0], edges[-1], _LEFT, _WIDTH - _RIGHT)
+    y = Scale(0, max(1, int(every.max())) * 1.06, _HEIGHT - _BOTTOM, _TOP)
     bars = []
     for place, (start, end) in enumerate(pairwise(edges)):
         both = f"{name} {short(start)} to {short(end)}: "
@@ -252,7 +252,7 @@ def histogram(name: str, values: np.ndarray, kept: np.ndarray, *, title: str) ->
         for color, count in ((0, every[place]), (1, some[place])):
             if count:
                 top, width = y(count), round(x(end) - x(start) - 0.6, 1)
-                bars.append((color, x(start), top, width, round(HEIGHT - BOTTOM - top, 1), tip))
+                bars.append((color, x(start), top, width, round(_HEIGHT - _BOTTOM - top, 1), tip))
     return Chart(
         title=title,
         x_label=name,

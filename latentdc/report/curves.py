@@ -13,7 +13,7 @@ from latentdc.results.comparison import columns, groups_of, lines_of, seconds_of
 from latentdc.results.frontier import frontier
 from latentdc.results.result import by_seed, deviation, plus_minus
 
-MEASURES = {
+_MEASURES = {
     "loss": "Loss over steps",
     "autoencoder_loss": "Loss of the autoencoder over steps",
     "unet_loss": "Loss of the denoiser over steps",
@@ -21,7 +21,7 @@ MEASURES = {
     "learned_lr": "Learned learning rate over steps",
     "trimmed": "Share of real images left out, over steps",
 }
-PANELS = 12  # charts of a kind at most
+_PANELS = 12  # charts of a kind at most
 _BESIDE = (
     "steps",
     "recipe",
@@ -34,7 +34,7 @@ _BESIDE = (
 def step_charts(runs: Sequence[Run]) -> list[Chart]:
     """A chart for each measure that runs tell of their steps."""
     charts = []
-    for name, title in MEASURES.items():
+    for name, title in _MEASURES.items():
         series = []
         for run in runs:
             values = run.measure(name)
@@ -132,7 +132,7 @@ def _panels(
                     levels=levels,
                 )
             )
-    return charts[:PANELS]
+    return charts[:_PANELS]
 
 
 def _parts(runs: Sequence[Run]) -> dict[str | None, str]:

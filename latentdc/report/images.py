@@ -16,8 +16,8 @@ from latentdc.report.runs import CLASSES
 from latentdc.synthetic.files import encode
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
-LOSSLESS = 64  # pixels of a side up to which images are PNG, and shown with their pixels
-CHUNK = 1024  # real images compared at once
+_LOSSLESS = 64  # pixels of a side up to which images are PNG, and shown with their pixels
+_CHUNK = 1024  # real images compared at once
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Gallery:
     strip: bool = False
 
 
-def captions(class_names: Sequence[str]) -> dict[str, str]:
+def _captions(class_names: Sequence[str]) -> dict[str, str]:
     """Each class in words, with its own name where others have the same words, as two cranes."""
     spoken = {name: spoken_name(name) for name in class_names}
     times = Counter(spoken.values())
@@ -85,7 +85,7 @@ class Album:
 
     def uri(self, image: Tensor) -> str | None:
         """(3, H, W) uint8 -> a PNG, or of large images a JPEG; None where the page is full."""
-        small = image.shape[-1] <= LOSSLESS
+        small = image.shape[-1] <= _LOSSLESS
         content = encode(image.cpu()) if small else encode(image.cpu(), "JPEG", quality=90)
         text = b64encode(content).decode()
         if len(text) > self.room:
@@ -118,7 +118,7 @@ def synthetic_images(
         return None
     images, labels = synthetic.levels(), synthetic.labels
     fits = real is not None and real.kind == "images" and real.images.shape[1:] == images.shape[1:]
-    rows, words = [], captions(synthetic.class_names)
+    rows, words = [], _captions(synthetic.class_names)
     for label in labels.unique().tolist():
         name = synthetic.class_names[label]
         tiles = []
@@ -140,7 +140,7 @@ def synthetic_images(
     note = _shown(rows, counts) or ("" if strip else "All images of the set.")
     if any(tile.beside for row in rows for tile in row.tiles):
         note += " Beside each stands the nearest real training image of its class, by pixels."
-    return Gallery(title, note, rows, images.shape[-1] <= LOSSLESS, strip)
+    return Gallery(title, note, rows, images.shape[-1] <= _LOSSLESS, strip)
 
 
 def _shown(rows: Sequence[ClassImages], counts: Sequence[int]) -> str:
@@ -160,7 +160,7 @@ def nearest_real(image: Tensor, real: Dataset, members: Tensor) -> tuple[int, fl
         members: (M,) rows to choose from.
     """
     best = (-1, float("inf"))
-    for rows in members.split(CHUNK):
+    for rows in members.split(_CHUNK):
         gaps = (real.images[rows].float() - image.float()).flatten(1).square().mean(dim=1).sqrt()
         place = int(gaps.argmin())
         if float(gaps[place]) < best[1]:
@@ -174,7 +174,7 @@ def ends_of_ranking(
     """The easiest and the hardest real images of each class by a rule; `real` has all scores."""
     fitted = table.fitted(real)
     hardness, column = fitted.hardness(rule), fitted.columns[rule]
-    galleries, words = [], captions(real.class_names)
+    galleries, words = [], _captions(real.class_names)
     for order, title in BOTH:
         rows = []
         for label in range(min(real.num_classes, CLASSES)):
@@ -189,6 +189,6 @@ def ends_of_ranking(
             if tiles:
                 rows.append(ClassImages(words[name], name, tiles))
         note = "From left to right, of each class."
-        small = real.resolution <= LOSSLESS
+        small = real.resolution <= _LOSSLESS
         galleries.append(Gallery(f"{title} by {rule}", note, rows, small))
     return [gallery for gallery in galleries if gallery.rows]

@@ -31,8 +31,8 @@ from latentdc.results.result import by_seed, deviation, plus_minus
 NAME = "report.html"  # in a run folder
 LARGEST = 20 * 2**20  # bytes of a page
 ROOMS = (9 * 2**20, 2 * 2**20, 0)  # for images; less where the rest is large
-ROWS = 1000  # of a table
-SETS = 40  # of a sweep, whose images and recipes are shown
+_ROWS = 1000  # of a table
+_SETS = 40  # of a sweep, whose images and recipes are shown
 _BAR = (60, 12)  # pixels of the error bar in a cell
 
 
@@ -113,12 +113,12 @@ def _html(
         tables=[_shown(table) for table in found],
         accuracy=[] if frame is None else accuracy_charts(runs, frame, value),
         curves=step_charts(runs),
-        pruning=[_pruning(run, album, real) for run in runs if run.scores][:SETS],
+        pruning=[_pruning(run, album, real) for run in runs if run.scores][:_SETS],
         protocols=[] if frame is None else _protocols(frame),
         machines=[] if frame is None else _machines(frame),
-        provenance=list(_provenance(runs))[: 2 * SETS],
-        recipes=[(run.name, run.recipe) for run in runs if run.recipe][:SETS],
-        begun=[begun] if begun else list(_begun(runs))[:SETS],
+        provenance=list(_provenance(runs))[: 2 * _SETS],
+        recipes=[(run.name, run.recipe) for run in runs if run.recipe][:_SETS],
+        begun=[begun] if begun else list(_begun(runs))[:_SETS],
         commands=_commands(runs),
         data=_data(frame),
     )
@@ -273,7 +273,7 @@ def _galleries(
     real: Dataset | None,
     value: str,
 ) -> list[Gallery]:
-    made = [run for run in runs if run.synthetic is not None][:SETS]
+    made = [run for run in runs if run.synthetic is not None][:_SETS]
     found = []
     for run in made:
         assert run.synthetic is not None
@@ -337,8 +337,8 @@ class _Shown:
 def _shown(table: comparison.Table) -> _Shown:
     """A table without empty columns, whose error bars share a scale in each column."""
     header, *body = table.rows
-    caption = f"{table.caption} (the first {ROWS:,} of {len(body):,} rows)"
-    caption, body = (caption, body[:ROWS]) if len(body) > ROWS else (table.caption, body)
+    caption = f"{table.caption} (the first {_ROWS:,} of {len(body):,} rows)"
+    caption, body = (caption, body[:_ROWS]) if len(body) > _ROWS else (table.caption, body)
     known = [
         (str(name), _cells(column))
         for name, column in zip(header, zip(*body, strict=True), strict=True)

@@ -23,8 +23,8 @@ from latentdc.run_folder import CORESET, METRICS, SET, stage_seconds
 from latentdc.synthetic.folder import is_set
 from latentdc.synthetic.synthetic_set import SyntheticSet, first_of_each, set_hash
 
-MOST = 400  # sets that are read: of a larger sweep the first ones
-IMAGES, CLASSES = 10, 100  # that are shown: of a class (shared between sets), and of a set
+_MOST = 400  # sets that are read: of a larger sweep the first ones
+_IMAGES, CLASSES = 10, 100  # that are shown: of a class (shared between sets), and of a set
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def open_runs(
                 f"{path} holds nothing to report: neither {RECIPE} of a run nor {RESULTS} or "
                 f"{EVALUATION}; give the folder of a run, a sweep or a pruning."
             )
-    each = max(1, IMAGES // max(1, sum(map(len, folders.values()))))
+    each = max(1, _IMAGES // max(1, sum(map(len, folders.values()))))
     runs = [_open(folder, top, frame, each) for top in paths for folder in folders[top]]
     if frame is None:
         return runs, None
@@ -149,7 +149,7 @@ def _folders(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
     found = sorted(file.parent for file in path.rglob(RECIPE) if file.parent.name != SET)
-    return found[:MOST]
+    return found[:_MOST]
 
 
 def _open(folder: Path, top: Path, frame: pd.DataFrame | None, each: int) -> Run:

@@ -6,8 +6,8 @@ from pathlib import Path
 from latentdc import cli, io, plain_text
 from latentdc.errors import InputError
 
-ENDINGS = {"text": "txt", "markdown": "md", "latex": "tex", "csv": "csv", "html": "html"}
-FIGURES = ("png", "pdf", "svg")
+_ENDINGS = {"text": "txt", "markdown": "md", "latex": "tex", "csv": "csv", "html": "html"}
+_FIGURES = ("png", "pdf", "svg")
 
 
 def arguments(parser: cli.Parser) -> None:
@@ -29,13 +29,13 @@ def arguments(parser: cli.Parser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=list(ENDINGS),
+        choices=list(_ENDINGS),
         help="of the tables (default: markdown, or what the ending of --output says)",
     )
     parser.add_argument(
         "--figure",
         action="append",
-        choices=FIGURES,
+        choices=_FIGURES,
         help="kind of picture; may be given several times (default: png)",
     )
     parser.add_argument(
@@ -43,7 +43,7 @@ def arguments(parser: cli.Parser) -> None:
         type=Path,
         default=Path("runs/comparison"),
         help="folder of comparison.md and comparison.png (default: runs/comparison), or a file "
-        f"that ends in one of {', '.join(f'.{ending}' for ending in ENDINGS.values())}",
+        f"that ends in one of {', '.join(f'.{ending}' for ending in _ENDINGS.values())}",
     )
 
 
@@ -87,16 +87,16 @@ def _place(output: Path, kind: str | None) -> tuple[str, Path]:
     Raises:
         InputError: the file's ending says another format, or a picture.
     """
-    if output.suffix[1:] in FIGURES and not output.is_dir():
+    if output.suffix[1:] in _FIGURES and not output.is_dir():
         tables = output.with_suffix(".md")
         raise InputError(
             f"--output {output} ends as a picture, which is drawn beside the tables: write "
             f"--output {tables} --figure {output.suffix[1:]}."
         )
-    said = {f".{ending}": name for name, ending in ENDINGS.items()}.get(output.suffix)
+    said = {f".{ending}": name for name, ending in _ENDINGS.items()}.get(output.suffix)
     if said is None or output.is_dir():
         kind = kind or "markdown"
-        return kind, output / f"comparison.{ENDINGS[kind]}"
+        return kind, output / f"comparison.{_ENDINGS[kind]}"
     if kind not in (None, said):
         raise InputError(
             f"--output {output} ends as {said} does, and --format is {kind}; leave one of them out."

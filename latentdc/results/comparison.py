@@ -126,12 +126,12 @@ def to_markdown(frame: pd.DataFrame, against: str | None = None, value: str = "a
     return _under_captions(frame, against, value, plain_text.markdown_table)
 
 
-def to_text(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
+def _to_text(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
     """Aligned columns under their captions; arguments as of `tables`."""
     return _under_captions(frame, against, value, plain_text.aligned_table)
 
 
-def to_latex(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
+def _to_latex(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
     """Tables for LaTeX with booktabs; arguments as of `tables`."""
     note, found = tables(frame, against, value)
     lines = ["% needs \\usepackage{booktabs}", *([f"% {note}"] if note else [])]
@@ -140,7 +140,7 @@ def to_latex(frame: pd.DataFrame, against: str | None = None, value: str = "accu
     )
 
 
-def to_csv(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
+def _to_csv(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
     """A line for each set and student of every table; numbers as shares, unrounded.
 
     `difference` and `error` are of the accuracies paired by seed, as the tables have them; other
@@ -174,7 +174,7 @@ def _under_captions(
     return plain_text.on_terminal("\n\n".join([*([note] if note else []), *parts]))
 
 
-FORMATS = {"text": to_text, "markdown": to_markdown, "latex": to_latex, "csv": to_csv}
+FORMATS = {"text": _to_text, "markdown": to_markdown, "latex": _to_latex, "csv": _to_csv}
 
 
 def groups_of(frame: pd.DataFrame, value: str) -> Iterator[tuple[object, pd.DataFrame]]:

@@ -14,8 +14,8 @@ from latentdc.results.result import by_seed, deviation
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LETTER = 0.1  # inches of a letter of the legend
-MARKS = "osD^vP*X"
+_LETTER = 0.1  # inches of a letter of the legend
+_MARKS = "osD^vP*X"
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -52,7 +52,7 @@ def draw_frontier(frame: pd.DataFrame, value: str = "accuracy") -> "Figure | Non
     names = list(known["name"].unique())
     width = 2.9 * wide + 0.6
     longest = max(len(plain_text.in_picture(name)) for name in [*names, "frontier"])
-    across = max(1, min(6, int(width / (LETTER * longest + 0.6))))  # names beside each other
+    across = max(1, min(6, int(width / (_LETTER * longest + 0.6))))  # names beside each other
     height = 3.1 * len(drawn) + 0.2 * -(-(len(names) + 1) // across)
     figure = figures.new_figure(width, height + 0.2)
     axes = figure.subplots(len(drawn), wide, squeeze=False)
@@ -106,7 +106,7 @@ def _panel(
             [size],
             [mean],
             [100 * (deviation(values) or 0)],
-            fmt=MARKS[place % len(MARKS)],
+            fmt=_MARKS[place % len(_MARKS)],
             color=f"C{place % 10}",
             capsize=2,
             label=plain_text.in_picture(names[place]),

@@ -21,10 +21,10 @@ from latentdc.recipe.fields import show
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 5  # of files; no released version wrote another one
+_VERSION = 5  # of files; no released version wrote another one
 UNSEEN = "unseen"  # the column of the mean over several students that no distillation used
 RESULTS, EVALUATION = "results.json", "evaluation.json"  # of a run, and of later evaluations
-VALUES = ("hash", "accuracy", "top5")  # of one training
+_VALUES = ("hash", "accuracy", "top5")  # of one training
 # What reading a file can raise whose values are anything that JSON has.
 _UNFIT = (
     ArithmeticError,
@@ -196,7 +196,7 @@ class Results(list[Result]):
             top5: Sequence[float | None] = result.top5 or [None] * len(result.accuracies)
             for seed, values in enumerate(zip(result.hashes, result.accuracies, top5, strict=True)):
                 own = {"seed": seed, "training": f"{values[0]}/{seed}"}
-                rows.append({**shared, **own, **dict(zip(VALUES, values, strict=True))})
+                rows.append({**shared, **own, **dict(zip(_VALUES, values, strict=True))})
         return pd.DataFrame(rows)
 
 
@@ -262,7 +262,7 @@ def refuse_newer(path: Path) -> None:
         version = _checked("version", read_json(path)["version"])
     except _UNFIT:
         return
-    if version > VERSION:
+    if version > _VERSION:
         raise InputError(f"{path}: {_other_version(version)}")
 
 
@@ -270,7 +270,7 @@ def to_json(results: Iterable[Result]) -> dict[str, Any]:
     """The content of a file of results: flat rows, and each protocol once."""
     results = list(results)
     content = {
-        "version": VERSION,
+        "version": _VERSION,
         "protocols": {result.protocol_hash: dict(result.settings) for result in results},
         "results": [_row(result) for result in results],
     }
@@ -291,7 +291,7 @@ def from_json(content: Mapping[str, Any]) -> Results:
         ValueError, TypeError, KeyError: what `to_json` never writes.
     """
     version = _checked("version", content["version"])
-    if version != VERSION:
+    if version != _VERSION:
         raise InputError(_other_version(version))
     protocols, rows = (_checked(key, content[key]) for key in ("protocols", "results"))
     results = [_result(row, protocols) for row in rows]
@@ -301,8 +301,8 @@ def from_json(content: Mapping[str, Any]) -> Results:
 
 
 def _other_version(version: int) -> str:
-    do = "install a newer one" if version > VERSION else "remove it and run its command again"
-    return f"it has version {version} and this latentdc reads {VERSION}; {do}."
+    do = "install a newer one" if version > _VERSION else "remove it and run its command again"
+    return f"it has version {version} and this latentdc reads {_VERSION}; {do}."
 
 
 # Kinds and least values of what a file holds.

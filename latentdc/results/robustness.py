@@ -21,8 +21,8 @@ from latentdc.errors import InputError
 from latentdc.recipe import BASELINES
 from latentdc.recipe.labels import OWN
 
-NOT_TRAINING = ("name", "students", "seeds", "together", "unsettled", "augment", "views")
-Row = Any  # of one result: columns of `to_frame` and the mean accuracy, as attributes
+_NOT_TRAINING = ("name", "students", "seeds", "together", "unsettled", "augment", "views")
+_Row = Any  # of one result: columns of `to_frame` and the mean accuracy, as attributes
 
 
 def hard_label_recovery(real_hard: float, synthetic_hard: float) -> float:
@@ -77,7 +77,7 @@ def robustness(frame: pd.DataFrame) -> pd.DataFrame:
     means = frame.groupby("result")["accuracy"].mean()
     first = frame.drop_duplicates("result")
     rows = list(first.assign(mean=first["result"].map(means)).itertuples())
-    once: dict[tuple[object, ...], Row] = {}
+    once: dict[tuple[object, ...], _Row] = {}
     for row in rows:
         key = (row.name, row.ipc, row.student, row.protocol_hash, row.test, row.preprocessing)
         once.setdefault(key, row)
@@ -85,7 +85,7 @@ def robustness(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([one for one in found if one is not None])
 
 
-def _scores(row: Row, rows: Sequence[Row]) -> dict[str, object] | None:
+def _scores(row: _Row, rows: Sequence[_Row]) -> dict[str, object] | None:
     kept = (row.student, row.test, row.preprocessing)
     near = [each for each in rows if (each.student, each.test, each.preprocessing) == kept]
     ior, plain = _ior(row, near), _plain(row, near)
@@ -106,7 +106,7 @@ def _scores(row: Row, rows: Sequence[Row]) -> dict[str, object] | None:
     }
 
 
-def _ior(row: Row, near: Sequence[Row]) -> float | None:
+def _ior(row: _Row, near: Sequence[_Row]) -> float | None:
     """IOR against random images of as many per class, under the same protocol.
 
     None for a set with soft labels of its own, which no random images have.
@@ -123,7 +123,7 @@ def _ior(row: Row, near: Sequence[Row]) -> float | None:
     return improvement_over_random(row.mean, fmean(names.values())) if own else None
 
 
-def _hlr(row: Row, near: Sequence[Row]) -> float | None:
+def _hlr(row: _Row, near: Sequence[_Row]) -> float | None:
     """HLR under the row's own protocol where its labels are hard, else under the only hard one."""
     hard = {each.protocol_hash: each for each in near if _same_set(each, row) and _hard(each)}
     chosen = hard.get(row.protocol_hash) or (next(iter(hard.values())) if len(hard) == 1 else None)
@@ -134,7 +134,7 @@ def _hlr(row: Row, near: Sequence[Row]) -> float | None:
     return hard_label_recovery(own[0].mean, chosen.mean) if own else None
 
 
-def _plain(row: Row, near: Sequence[Row]) -> Row | None:
+def _plain(row: _Row, near: Sequence[_Row]) -> _Row | None:
     """The same set under the only protocol that is this one without its augmentation."""
     settings = json.loads(row.settings)
     if not _augments(settings):
@@ -149,11 +149,11 @@ def _plain(row: Row, near: Sequence[Row]) -> Row | None:
     return next(iter(alike.values())) if len(alike) == 1 else None
 
 
-def _same_set(one: Row, other: Row) -> bool:
+def _same_set(one: _Row, other: _Row) -> bool:
     return (one.name, one.ipc, one.hash) == (other.name, other.ipc, other.hash)
 
 
-def _hard(row: Row) -> bool:
+def _hard(row: _Row) -> bool:
     """Whether labels are hard: by the protocol, unless the set has soft labels of its own."""
     source = json.loads(row.settings)["labels"].get("source")
     return bool(source == "hard" and row.labels != OWN)
@@ -165,4 +165,4 @@ def _augments(settings: Mapping[str, Any]) -> bool:
 
 
 def _training(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in NOT_TRAINING}
+    return {key: value for key, value in settings.items() if key not in _NOT_TRAINING}

@@ -9,7 +9,7 @@ from latentdc.plain_text import aligned_table, in_markdown, markdown_table
 from latentdc.recipe.labels import OWN
 from latentdc.results import result
 
-MANY = 100  # classes from which publications report top-5 beside top-1
+_MANY = 100  # classes from which publications report top-5 beside top-1
 
 
 def to_text(results: Sequence[result.Result]) -> str:
@@ -38,7 +38,7 @@ def _cells(results: Sequence[result.Result]) -> list[list[str]]:
     frame["table"] = tables.ngroup()
     students = list(dict.fromkeys(frame["student"]))
     unseen = {number: result.unseen_students(one) for number, one in frame.groupby("table")}
-    five = bool((frame["classes"] >= MANY).any() and frame["top5"].notna().any())
+    five = bool((frame["classes"] >= _MANY).any() and frame["top5"].notna().any())
     shown = {"bytes": frame["bytes"], "seconds": frame["seconds"]}
     facts = [name for name, values in shown.items() if values.notna().any()]
     key = ["ipc", "protocol"] if tables.ngroups > 1 else []

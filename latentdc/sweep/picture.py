@@ -12,13 +12,13 @@ from latentdc.sweep.spec import Axis, Point
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PANEL = (3.4, 2.7)  # inches, at least
-LETTER = 0.085  # inches of a letter, in ticks and legends
-LONGEST = 32  # letters of a name
-PIXELS = 30_000  # of a side at most
-DPI = 150
-RANDOM = "random images"  # in the legend
-MARKS = "os^DvP*X<>"
+_PANEL = (3.4, 2.7)  # inches, at least
+_LETTER = 0.085  # inches of a letter, in ticks and legends
+_LONGEST = 32  # letters of a name
+_PIXELS = 30_000  # of a side at most
+_DPI = 150
+_RANDOM = "random images"  # in the legend
+_MARKS = "os^DvP*X<>"
 
 
 def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: ByPoint, path: Path) -> bool:
@@ -30,7 +30,7 @@ def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: ByPoint, pa
     if figure is None:
         return False
     with io.writing(path) as part:
-        figure.savefig(part, format="png", dpi=min(DPI, PIXELS / max(figure.get_size_inches())))
+        figure.savefig(part, format="png", dpi=min(_DPI, _PIXELS / max(figure.get_size_inches())))
     return True
 
 
@@ -60,15 +60,15 @@ def picture(axes: Mapping[str, Axis], wanted: Sequence[Point], results: ByPoint)
     ticks = [_short(name) for name in names]
     timed = any(one.seconds is not None for found in results.values() for one in found)
     longest = max(map(len, ticks))
-    wide = max(PANEL[0], 0.3 * len(names) + 1)
-    steep = longest * LETTER > (wide - 0.8) / len(names)
-    legend = LETTER * max(len(_short(name)) for name in [*map("".join, curves), RANDOM]) + 0.9
+    wide = max(_PANEL[0], 0.3 * len(names) + 1)
+    steep = longest * _LETTER > (wide - 0.8) / len(names)
+    legend = _LETTER * max(len(_short(name)) for name in [*map("".join, curves), _RANDOM]) + 0.9
     rows = len(students) + timed
-    most = max(1, int((PANEL[1] * rows - 0.4) / 0.19))  # lines of the legend
+    most = max(1, int((_PANEL[1] * rows - 0.4) / 0.19))  # lines of the legend
     beside = -(-(2 * len(curves) + 1) // most)  # columns, where each curve has a random one
     size = (
         wide * len(panels) + legend * beside,
-        PANEL[1] * rows + (0.7 * LETTER * longest if steep else 0),
+        _PANEL[1] * rows + (0.7 * _LETTER * longest if steep else 0),
     )
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, len(panels), squeeze=False, sharex=True, sharey="row")
@@ -116,7 +116,7 @@ def _legend(figure: "Figure", panels: Iterable[Any], title: str | None, most: in
 
 
 def _short(name: str) -> str:
-    return plain_text.in_picture(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
+    return plain_text.in_picture(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…")
 
 
 def _line(results: ByPoint, points: Sequence[Point], student: str) -> dict[int, Result]:
@@ -136,7 +136,7 @@ def _accuracies(axis: Any, known: Mapping[Point, Mapping[int, Result]]) -> None:
             axis,
             {place + shift: one for place, one in found.items()},
             color=f"C{number % 10}",
-            marker=MARKS[number // 10 % len(MARKS)],
+            marker=_MARKS[number // 10 % len(_MARKS)],
             label=_short("".join(curve) or own),
         )
 
@@ -164,11 +164,11 @@ def _random(
     if all(len(alike) == 1 for alike in shared.values()):
         every = {at: one for line in lines.values() for at, one in sorted(line.items())}
         if every:
-            _bars(axis, dict(sorted(every.items())), color="grey", label=RANDOM, **dashed)
+            _bars(axis, dict(sorted(every.items())), color="grey", label=_RANDOM, **dashed)
         return
     for curve, line in lines.items():
         number = curves.index(curve)
-        label = f"{RANDOM}, {_short(''.join(curve))}"
+        label = f"{_RANDOM}, {_short(''.join(curve))}"
         _bars(axis, line, color=f"C{number % 10}", alpha=0.5, label=label, **dashed)
 
 
@@ -188,5 +188,5 @@ def _times(axis: Any, number: int, results: ByPoint, points: Sequence[Point]) ->
         own = cell_result(found, found[0].student) if found else None
         if own is not None and own.seconds is not None:
             known[place] = own.seconds
-    marker, color = MARKS[number // 10 % len(MARKS)], f"C{number % 10}"
+    marker, color = _MARKS[number // 10 % len(_MARKS)], f"C{number % 10}"
     axis.plot(list(known), list(known.values()), marker=marker, markersize=3, color=color)

@@ -26,8 +26,8 @@ def write(sweep: Sweep, cells: Cells, folder: Path, begun: str | None = None) ->
 
     `begun` is the command, for the page.
     """
-    results, wanted = collect(cells, folder), list(cells)
-    axes, shown = pool(sweep, results)
+    results, wanted = _collect(cells, folder), list(cells)
+    axes, shown = _pool(sweep, results)
     short = list(dict.fromkeys(_without(sweep, point) for point in wanted))
     if sweep.against:
         text = _against(sweep, results)
@@ -45,7 +45,7 @@ def write(sweep: Sweep, cells: Cells, folder: Path, begun: str | None = None) ->
     return text
 
 
-def collect(cells: Cells, folder: Path) -> dict[Point, list[Result]]:
+def _collect(cells: Cells, folder: Path) -> dict[Point, list[Result]]:
     """The results of the finished cells, by every point that shares their run; perhaps none.
 
     `run` names these points, `seconds` are those of all distillation steps.
@@ -101,7 +101,7 @@ def _without(sweep: Sweep, point: Point, *more: str) -> Point:
     return tuple(name for axis, name in names if axis not in (sweep.over, *more))
 
 
-def pool(sweep: Sweep, results: ByPoint) -> tuple[dict[str, Axis], ByPoint]:
+def _pool(sweep: Sweep, results: ByPoint) -> tuple[dict[str, Axis], ByPoint]:
     """Axes without the one of repetitions, and the results of its cells as one.
 
     Seconds are their mean. Cells of the same images under the same conditions count once: their

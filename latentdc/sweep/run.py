@@ -78,7 +78,7 @@ def carry_out(
                     continue
                 ranks.say("cell", f"{'/'.join(point)} ({number} of {len(points)})")
                 run_folder.check_folder(recipe, target)
-                scores = share_scores(recipe, cells.values(), folder, accelerator)
+                scores = _share_scores(recipe, cells.values(), folder, accelerator)
                 title = "_".join((name, *cell_folder(Path(), point).parts))
                 run(
                     recipe,
@@ -253,7 +253,7 @@ def _check_budget(recipe: Recipe, sizes: dict[str, int]) -> None:
 # ---- One scoring for all cells that ask the same scorer, whatever they keep by it ----
 
 
-def share_scores(
+def _share_scores(
     recipe: Recipe, others: Iterable[Recipe], folder: Path, accelerator: Accelerator
 ) -> Path | None:
     """Score by all rules that the sweep asks this recipe's scorer for, unless that is done.

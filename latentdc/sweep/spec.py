@@ -12,9 +12,9 @@ from latentdc.errors import InputError, nearest
 from latentdc.recipe import Prune, Recipe, require
 from latentdc.recipe.fields import check_fields, show
 
-MOST_CELLS = 10_000
+_MOST_CELLS = 10_000
 # What a sweep's folder holds beside the folders of its cells.
-FILES = ("results.json", "report.html", "table.md", "table.png", "trainings", "scores")
+_FILES = ("results.json", "report.html", "table.md", "table.png", "trainings", "scores")
 Point = tuple[str, ...]  # a name on each axis
 Axis = dict[str, list[str]]  # overrides by name
 Cells = dict[Point, Recipe]
@@ -65,16 +65,17 @@ class Sweep:
                 f"{show(max(names, key=len))}.",
             )
         taken = {name: slug(name).casefold() for name in next(iter(self.axes.values()))}
-        own = [name for name, folder in taken.items() if folder in FILES]
+        own = [name for name, folder in taken.items() if folder in _FILES]
         require(
             not own,
             f"axes.{next(iter(self.axes))}: names become folders beside a sweep's own "
-            f"{', '.join(FILES)}, got {', '.join(own)}; give it another name.",
+            f"{', '.join(_FILES)}, got {', '.join(own)}; give it another name.",
         )
         cells = prod(map(len, self.axes.values()))
         require(
-            cells <= MOST_CELLS,
-            f"axes make {cells:,} cells, and at most {MOST_CELLS:,} are run; leave some names out.",
+            cells <= _MOST_CELLS,
+            f"axes make {cells:,} cells, and at most {_MOST_CELLS:,} are run; leave some names "
+            "out.",
         )
         for entry in self.skip:
             require_names(entry, self.axes, "skip")

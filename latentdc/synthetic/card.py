@@ -18,7 +18,7 @@ from latentdc.results.result import from_json
 from latentdc.results.tables import to_markdown
 from latentdc.synthetic import folder as layout
 
-TEMPLATE = """\
+_TEMPLATE = """\
 # {title}
 
 A small stand-in for the training {samples} of **{source}**, made by latentdc to train classifiers
@@ -63,7 +63,7 @@ stated one, and latentdc guesses none. The set is derived from the {samples} and
 licences and terms of use apply too.
 """
 
-REPEAT = """\
+_REPEAT = """\
 ```bash
 hf download NAME recipe.yaml --repo-type dataset --local-dir repeat
 latentdc distill repeat/recipe.yaml
@@ -72,7 +72,7 @@ latentdc verify NAME
 
 The second line makes the set again; the last one trains the students again, and says whether the
 accuracies above hold. Where the recipe names a folder, add yours, such as `data.source=FOLDER`."""
-FOLDED = """\
+_FOLDED = """\
 <details>
 <summary>Recipe</summary>
 
@@ -82,7 +82,7 @@ FOLDED = """\
 
 </details>"""
 # What of `made` in the provenance is said, in this order.
-MADE = {
+_MADE = {
     "command": "Command",
     "date": "Date",
     "data_hash": "Fingerprint of the training split",
@@ -112,15 +112,15 @@ PAPERS = {
     "anchors": "2407.15138",  # as starts
     "gaussian": "2505.18399",
 }
-LATENT_MATCHING = "2403.03881"  # LD3M
+_LATENT_MATCHING = "2403.03881"  # LD3M
 
-TASKS = {"images": "image-classification", "vectors": "tabular-classification"}
-FEATURE = {"name": "features", "list": "float32"}
-CONTENTS = {
+_TASKS = {"images": "image-classification", "vectors": "tabular-classification"}
+_FEATURE = {"name": "features", "list": "float32"}
+_CONTENTS = {
     "images": "{count} images of {size} x {size} pixels",
     "vectors": "{count} feature vectors of {size} values, in the units of that data set",
 }
-LIMITS = {
+_LIMITS = {
     "images": """\
 The images are made for training classifiers, not for looking at, and need not show what their
 labels say to a human eye.""",
@@ -129,24 +129,24 @@ The vectors are made for training classifiers on features of the same extractor,
 standardised by the mean and standard deviation of the training split.""",
 }
 
-FLOATS = """
+_FLOATS = """
 
 The pixels do not fit into 8 bits. The images in the parquet file are rounded and clamped for
 viewing; the exact ones, which were scored, are `images` in `latents.safetensors` (float32,
 nominally in [-1, 1]). latentdc loads these."""
 
 
-WHITENED = """
+_WHITENED = """
 
 The set is made for whitened images, and scored with them: normalise training and test images by
 mean {mean} and std {std} of images in [0, 1], flatten them (channels, rows, columns), subtract
 `mean` and multiply by `matrix`, both in `zca.safetensors`. `synthetic.whitening` does it."""
 
-LEARNED_LR = """
+_LEARNED_LR = """
 
 Learned with the images: a learning rate of {lr:.6g} for students trained by SGD."""
 
-WEIGHTS = """
+_WEIGHTS = """
 
 The images weigh {least:.3g} to {most:.3g} times their mean (`weights` in `latents.safetensors`);
 the loss of image k counts N w_k / sum(w) times."""
@@ -167,12 +167,12 @@ def folder_texts(
 ) -> Texts:
     """What stands beside the samples in a set's folder; nothing of it tells a path of this machine.
 
-    Arguments and errors as of `dataset_card`.
+    Arguments and errors as of `_dataset_card`.
     """
     provenance = published(provenance)
     recipe = None if recipe is None else published_yaml(recipe)
     results = None if results is None else published(results)
-    card = dataset_card(
+    card = _dataset_card(
         images,
         labels,
         class_names,
@@ -186,7 +186,7 @@ def folder_texts(
     return texts | ({} if results is None else {layout.RESULTS: results})
 
 
-def dataset_card(
+def _dataset_card(
     images: Images,
     labels: Tensor,
     class_names: Sequence[str],
@@ -213,14 +213,14 @@ def dataset_card(
     kind, count = kind_of(images), len(labels)
     papers = _papers(provenance)
     size = f"{per_class} {kind[:-1] if per_class == '1' else kind} per class"
-    text = TEMPLATE.format(
+    text = _TEMPLATE.format(
         title=f"{source}, {size}",
         source=source,
-        contents=CONTENTS[kind].format(count=count, size=images.shape[-1]),
+        contents=_CONTENTS[kind].format(count=count, size=images.shape[-1]),
         picture="" if kind == "vectors" else "\n\n![Images of the set](grid.png)",
         column="features" if kind == "vectors" else "image",
         samples=kind,
-        limits=LIMITS[kind],
+        limits=_LIMITS[kind],
         per_class=per_class,
         classes=counted(len(class_names), "class"),
         provenance=_listed(provenance) or "It was not recorded.",
@@ -229,7 +229,7 @@ def dataset_card(
         recipe="" if recipe is None else _folded(recipe.strip()),
         repeat=_repeat(provenance, recipe),
         results="Not measured." if results is None else _results(results),
-        floats=FLOATS if kind == "images" and images.is_floating_point() else "",
+        floats=_FLOATS if kind == "images" and images.is_floating_point() else "",
     )
     tags = ["dataset-distillation", "latentdc"]
     tags += [f"ipc-{least}"] if least == most else []
@@ -250,11 +250,11 @@ def _columns(kind: Kind, class_names: Sequence[str]) -> dict[str, Any]:
     names = {str(label): name for label, name in enumerate(class_names)}
     rows = {"split": "train", "path": "data/train-*"}
     return {
-        "task_categories": [TASKS[kind]],
+        "task_categories": [_TASKS[kind]],
         "configs": [{"config_name": "default", "data_files": [rows]}],
         "dataset_info": {
             "features": [
-                FEATURE if kind == "vectors" else {"name": "image", "dtype": "image"},
+                _FEATURE if kind == "vectors" else {"name": "image", "dtype": "image"},
                 {"name": "label", "dtype": {"class_label": {"names": names}}},
             ],
         },
@@ -268,12 +268,12 @@ def training_text(
     text = ""
     if whitening is not None:
         mean, std = whitening.normalization.mean, whitening.normalization.std
-        text += WHITENED.format(mean=list(mean), std=list(std))
+        text += _WHITENED.format(mean=list(mean), std=list(std))
     if learned_lr is not None:
-        text += LEARNED_LR.format(lr=learned_lr)
+        text += _LEARNED_LR.format(lr=learned_lr)
     if weights is not None:
         shares = weights / weights.double().mean()
-        text += WEIGHTS.format(least=float(shares.min()), most=float(shares.max()))
+        text += _WEIGHTS.format(least=float(shares.min()), most=float(shares.max()))
     return text
 
 
@@ -314,17 +314,17 @@ def _cell(value: object) -> str:
 def _folded(recipe: str) -> str:
     """YAML to be unfolded, inside a fence that is longer than any run of backticks in it."""
     fence = "`" * max(3, *(1 + len(run) for run in re.findall("`+", recipe)), 0)
-    return FOLDED.format(fence=fence, recipe=recipe)
+    return _FOLDED.format(fence=fence, recipe=recipe)
 
 
 def _repeat(provenance: Mapping[str, object], recipe: str | None) -> str:
     """What it was made of and by, and the commands that do it again."""
     made = provenance.get("made")
     facts = made if isinstance(made, Mapping) else {}
-    lines = [f"- {said}: {_cell(facts[key])}" for key, said in MADE.items() if facts.get(key)]
+    lines = [f"- {said}: {_cell(facts[key])}" for key, said in _MADE.items() if facts.get(key)]
     if recipe is None:
         return "\n".join([*lines, "", "Its recipe was not recorded."]).strip()
-    return "\n".join([*lines, "", REPEAT]).strip()
+    return "\n".join([*lines, "", _REPEAT]).strip()
 
 
 def _papers(provenance: Mapping[str, object]) -> list[str]:
@@ -339,5 +339,5 @@ def _papers(provenance: Mapping[str, object]) -> list[str]:
     named += [anchors.get("kind")] if isinstance(anchors, Mapping) else []
     found = [PAPERS[name] for name in named if isinstance(name, str) and name in PAPERS]
     if provenance.get("method") == "matching" and provenance.get("prior") == "diffusion":
-        found.insert(0, LATENT_MATCHING)
+        found.insert(0, _LATENT_MATCHING)
     return list(dict.fromkeys(found))

@@ -6,7 +6,7 @@ from torch import Tensor
 from latentdc.errors import InputError
 from latentdc.images import Images, MappedImages
 
-LEVELS = 10  # float images without negative values that go beyond it are levels 0 to 255
+_LEVELS = 10  # float images without negative values that go beyond it are levels 0 to 255
 
 
 def require_samples(images: object) -> Images:
@@ -25,7 +25,7 @@ def require_samples(images: object) -> Images:
     require(bool(samples.isfinite().all()), "images has values that are not finite")
     low, high = float(samples.min()), float(samples.max())
     require(
-        vectors or low < 0 or high <= LEVELS,
+        vectors or low < 0 or high <= _LEVELS,
         f"float images are nominally in [-1, 1], got {low:.3g} to {high:.3g}, which look like "
         "levels 0 to 255; make them uint8, or scale them by x / 127.5 - 1",
     )

@@ -144,16 +144,16 @@ def export_mtt(synthetic: "SyntheticSet", out: Path, seen: "Preprocessing") -> N
             _save(content, part / name)
 
 
-PLAIN = {
+_PLAIN = {
     "imagefolder": export_imagefolder,
     "webdataset": export_webdataset,
     "pt": export_pt,
     "npz": export_npz,
 }
-NORMALISED = {"dc": export_dc, "mtt": export_mtt}
+_NORMALISED = {"dc": export_dc, "mtt": export_mtt}
 
 
-def rounded(synthetic: "SyntheticSet") -> "SyntheticSet":
+def _rounded(synthetic: "SyntheticSet") -> "SyntheticSet":
     """A set whose float images are rounded to 8 bits and clamped; it says how far they moved."""
     synthetic.require_images("--round")
     if not synthetic.images.is_floating_point():
@@ -290,7 +290,7 @@ def arguments(parser: cli.Parser) -> None:
     """Add the arguments of the command."""
     parser.description, parser.formatter_class = __doc__, argparse.RawDescriptionHelpFormatter
     parser.add_argument("run", help="run folder, folder of a synthetic set, or Hub id")
-    parser.add_argument("--format", choices=[*PLAIN, *NORMALISED], required=True)
+    parser.add_argument("--format", choices=[*_PLAIN, *_NORMALISED], required=True)
     parser.add_argument("--round", action="store_true", help="round float images to 8 bits")
     parser.add_argument(
         "out", type=Path, help="new or empty folder; for webdataset, pt, npz and dc a new file"
@@ -308,11 +308,11 @@ def run(options: argparse.Namespace) -> None:
         _require_apart(folder, out, kind)
         synthetic = SyntheticSet.from_pretrained(folder)
         if options.round:
-            synthetic = rounded(synthetic)
-        if kind in PLAIN:
-            PLAIN[kind](synthetic, out)
+            synthetic = _rounded(synthetic)
+        if kind in _PLAIN:
+            _PLAIN[kind](synthetic, out)
         else:
-            NORMALISED[kind](synthetic, out, _preprocessing(synthetic, folder, kind))
+            _NORMALISED[kind](synthetic, out, _preprocessing(synthetic, folder, kind))
     print(out)
 
 

@@ -28,12 +28,12 @@ from latentdc.preprocessing import load_whitening
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import Texts
 
-LARGEST = 4096  # pixels along a side of an image
+_LARGEST = 4096  # pixels along a side of an image
 GROUP = 100  # rows encoded at a time; small row groups also let the Hub show single rows
 SHARD = 500_000_000  # bytes of samples in a file, before compression
-VECTORS = "features"  # column
+_VECTORS = "features"  # column
 PARTS = ("z", "c", "noise", "soft_labels", "weights")  # tensors with an entry for each image
-TENSORS = {*PARTS, "images", "learned_lr", "grid"}
+_TENSORS = {*PARTS, "images", "learned_lr", "grid"}
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -70,7 +70,7 @@ def write_rows(folder: Path, samples: Tensor, labels: Tensor, class_names: Seque
 
     vectors = samples.ndim == 2
     one = datasets.List(datasets.Value("float32")) if vectors else datasets.Image()
-    feature = {VECTORS if vectors else "image": one}
+    feature = {_VECTORS if vectors else "image": one}
     names = datasets.ClassLabel(names=list(class_names))
     schema = datasets.Features({**feature, "label": names}).arrow_schema
     size = max(GROUP, SHARD // samples[0].nbytes)
@@ -181,15 +181,15 @@ def _class_names(path: Path) -> tuple[str, ...]:
 
 def _parts(path: Path) -> Iterator[tuple[Tensor, list[int], int]]:
     """Some samples (B, ...) at a time, their labels, and the bytes that they take."""
-    vectors = VECTORS in pq.read_schema(path).names
+    vectors = _VECTORS in pq.read_schema(path).names
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         for rows in file.iter_batches(batch_size=GROUP):
             labels = rows["label"].to_pylist()
             if vectors:
-                widths = set(pc.list_value_length(rows[VECTORS]).to_pylist())
+                widths = set(pc.list_value_length(rows[_VECTORS]).to_pylist())
                 if len(widths) > 1:
                     raise ValueError(f"vectors of {', '.join(sorted(map(str, widths)))} values")
-                values = torch.tensor(rows[VECTORS].flatten().to_numpy())
+                values = torch.tensor(rows[_VECTORS].flatten().to_numpy())
                 yield values.view(len(labels), -1), labels, values.nbytes
                 continue
             pngs = [image["bytes"] for image in rows["image"].to_pylist()]
@@ -199,10 +199,10 @@ def _parts(path: Path) -> Iterator[tuple[Tensor, list[int], int]]:
 
 def _decode(data: bytes) -> Tensor:
     picture = Image.open(BytesIO(data), formats=["PNG"])
-    if picture.mode != "RGB" or max(picture.size) > LARGEST:
+    if picture.mode != "RGB" or max(picture.size) > _LARGEST:
         raise ValueError(
             f"a picture is {picture.width} x {picture.height} px of mode {picture.mode}; a set's "
-            f"are RGB and have sides of at most {LARGEST} px"
+            f"are RGB and have sides of at most {_LARGEST} px"
         )
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
@@ -257,13 +257,13 @@ def require_saved(folder: Path, texts: Texts, count: int) -> None:
 
 
 def write_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Write what rows do not hold, of which `TENSORS` are the names."""
+    """Write what rows do not hold, of which `_TENSORS` are the names."""
     io.save_tensors(folder / layout.LATENTS, tensors)
 
 
 def _checked(tensors: dict[str, Any], images: Tensor) -> dict[str, Any]:
     """What `write_tensors` wrote, beside these images; learned_lr and grid as numbers."""
-    if strange := sorted(tensors.keys() - TENSORS):
+    if strange := sorted(tensors.keys() - _TENSORS):
         raise ValueError(f"it holds {', '.join(strange)}, which no set has")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):

@@ -13,7 +13,7 @@ from latentdc.errors import InputError
 from latentdc.io import put_back
 
 ROWS = "data/train-00000-of-00001.parquet"  # the Hub's name for the only file of a train split
-SHARDS = "data/train-*-of-*.parquet"  # its files, of which a large set has several
+_SHARDS = "data/train-*-of-*.parquet"  # its files, of which a large set has several
 LATENTS = "latents.safetensors"
 WHITENING = "zca.safetensors"
 PROVENANCE = "provenance.json"
@@ -21,7 +21,7 @@ RECIPE = "recipe.yaml"
 RESULTS = "results.json"
 GRID = "grid.png"
 CARD = "README.md"
-FILES = (SHARDS, LATENTS, WHITENING, PROVENANCE, RECIPE, RESULTS, GRID, CARD)
+FILES = (_SHARDS, LATENTS, WHITENING, PROVENANCE, RECIPE, RESULTS, GRID, CARD)
 
 
 def is_set(folder: Path) -> bool:
@@ -32,7 +32,7 @@ def is_set(folder: Path) -> bool:
 
 def shards(folder: Path) -> list[Path]:
     """The parquet files of a set, in order."""
-    return sorted(folder.glob(SHARDS))
+    return sorted(folder.glob(_SHARDS))
 
 
 def folder_names(class_names: Sequence[str]) -> list[str]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 20 * 10**9  # levels; more take a quarter of an hour to encode, and are not counted
-CHUNK = 1024  # images hashed or counted at once, so that a memory-mapped set stays on disk
+_CHUNK = 1024  # images hashed or counted at once, so that a memory-mapped set stays on disk
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -420,11 +420,11 @@ def set_hash(one: SyntheticSet | Dataset) -> str:
     Images that lie decoded in a file, with the hash of each one's content, are known by these;
     others by their bytes.
     """
-    images, starts = one.images, range(0, len(one.labels), CHUNK)
+    images, starts = one.images, range(0, len(one.labels), _CHUNK)
     known = images.facts() if isinstance(images, MappedImages) else None
     facts: dict[str, object] = {
         "images": known
-        or [io.fingerprint(images[start : start + CHUNK], digits=64) for start in starts],
+        or [io.fingerprint(images[start : start + _CHUNK], digits=64) for start in starts],
         "labels": one.labels,
         "class_names": one.class_names,
     }

@@ -4,7 +4,7 @@ Checkpoints of trainers also hold objects of the packages that made them. A pick
 needs by module and name, and calls it; here every such name has one of three fates, and none is
 ever imported:
 
-- REBUILDS are what a saved tensor consists of, and are real;
+- _REBUILDS are what a saved tensor consists of, and are real;
 - classes and functions of other packages, and harmless ones of Python, become `Placeholder`s, which
   take every call without doing anything;
 - anything else of Python or torch (`os.system`, `builtins.eval`, `torch.load`, ...) has no business
@@ -26,17 +26,17 @@ from torch import Tensor, _utils
 
 from latentdc.errors import InputError
 
-REBUILDS: dict[str, Callable[..., Any]] = {
+_REBUILDS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": OrderedDict,
     "torch._utils._rebuild_tensor": _utils._rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": _utils._rebuild_tensor_v2,
     "torch._utils._rebuild_parameter": _utils._rebuild_parameter,
 }
-HARMLESS_MODULES = {
+_HARMLESS_MODULES = {
     *("argparse", "collections", "datetime", "decimal", "enum", "fractions", "numbers", "pathlib"),
     *("typing", "uuid"),
 }
-HARMLESS = {
+_HARMLESS = {
     *("_codecs.encode", "copyreg._reconstructor", "functools.partial", "types.SimpleNamespace"),
     *("torch.Size", "torch.device"),
     *(
@@ -146,11 +146,13 @@ class Unpickler(pickle.Unpickler):
         """
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         full = f"{module}.{name}"
-        if full in REBUILDS:  # a new partial each time: a pickle can set attributes of what it gets
-            return partial(REBUILDS[full])
+        if (
+            full in _REBUILDS
+        ):  # a new partial each time: a pickle can set attributes of what it gets
+            return partial(_REBUILDS[full])
         root = module.partition(".")[0]
         foreign = root not in sys.stdlib_module_names and root != "torch"
-        if foreign or module in HARMLESS_MODULES or full in HARMLESS:
+        if foreign or module in _HARMLESS_MODULES or full in _HARMLESS:
             return type(name, (Placeholder,), {"__module__": module})
         raise InputError(
             f"the file wants to use {full}, which weights have no need of; nothing of it was run. "

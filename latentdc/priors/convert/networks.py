@@ -20,15 +20,15 @@ from latentdc.priors.convert.shape import CoderShape, FirstStage, Process, UNetS
 UNet = Any  # UNet2DConditionModel or UNet2DModel of diffusers, which has no types
 
 UNET, FIRST_STAGE, CLASSES = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
-IN_BLOCK = re.compile(r"(down|mid|up)_blocks?\.(?:(\d+)\.)?(\w+)\.(\d+)\.(.+)\.(\w+)")
-OUTSIDE = {  # names of a UNet in diffusers and in CompVis' code
+_IN_BLOCK = re.compile(r"(down|mid|up)_blocks?\.(?:(\d+)\.)?(\w+)\.(\d+)\.(.+)\.(\w+)")
+_OUTSIDE = {  # names of a UNet in diffusers and in CompVis' code
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
 }
-RESNET = {
+_RESNET = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
     "time_emb_proj": "emb_layers.1",
@@ -36,10 +36,10 @@ RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-JOINT_ATTENTION = {"group_norm": "norm", "to_out.0": "proj_out"} | dict.fromkeys(
+_JOINT_ATTENTION = {"group_norm": "norm", "to_out.0": "proj_out"} | dict.fromkeys(
     ("to_q", "to_k", "to_v"), "qkv"
 )
-FIRST_STAGE_NAMES = {  # pieces of names, replaced in this order
+_FIRST_STAGE_NAMES = {  # pieces of names, replaced in this order
     "conv_norm_out": "norm_out",
     "mid_block.resnets.0": "mid.block_1",
     "mid_block.resnets.1": "mid.block_2",
@@ -154,10 +154,10 @@ def unet_sources(state: Mapping[str, Tensor], shape: UNetShape) -> dict[str, Sou
 
 
 def _unet_name(target: str, shape: UNetShape) -> str:
-    found = IN_BLOCK.fullmatch(target)
+    found = _IN_BLOCK.fullmatch(target)
     if found is None:
         module, _, leaf = target.rpartition(".")
-        return f"{OUTSIDE[module]}.{leaf}"
+        return f"{_OUTSIDE[module]}.{leaf}"
     way, kind, index, module, leaf = found[1], found[3], int(found[4]), found[5], found[6]
     level, sampler = int(found[2] or 0), kind.endswith("samplers")
     block = level * (shape.num_res_blocks + 1) + (shape.num_res_blocks if sampler else index)
@@ -168,8 +168,8 @@ def _unet_name(target: str, shape: UNetShape) -> str:
     else:  # the sampler comes after the resnet and perhaps an attention
         after = 1 + shape.attends[::-1][level]
         place = f"output_blocks.{block}.{after if sampler else int(kind == 'attentions')}"
-    attention = {} if shape.use_spatial_transformer else JOINT_ATTENTION
-    names = {"resnets": RESNET, "attentions": attention, "downsamplers": {"conv": "op"}}
+    attention = {} if shape.use_spatial_transformer else _JOINT_ATTENTION
+    names = {"resnets": _RESNET, "attentions": attention, "downsamplers": {"conv": "op"}}
     return f"{place}.{names.get(kind, {}).get(module, module)}.{leaf}"
 
 
@@ -180,7 +180,7 @@ def first_stage_sources(state: Mapping[str, Tensor], coder: CoderShape) -> dict[
     for target in state:
         name = re.sub(r"up_blocks\.(\d+)", lambda found: f"up.{top - int(found[1])}", target)
         name = name.replace("down_blocks", "down")
-        for ours, theirs in FIRST_STAGE_NAMES.items():
+        for ours, theirs in _FIRST_STAGE_NAMES.items():
             name = name.replace(ours, theirs)
         sources[target] = Source(FIRST_STAGE + name)
     return sources

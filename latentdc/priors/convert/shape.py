@@ -16,10 +16,10 @@ from latentdc.recipe.fields import build, require
 from latentdc.recipe.subsets import wordnet_ids
 
 T = TypeVar("T")
-UNCONDITIONAL = "__is_unconditional__"
-TRAINING = ("ckpt_path", "lossconfig", "monitor", "ignore_keys", "image_key", "colorize_nlabels")
-IMAGENET = 1000
-UNET_ONLY = {  # what has no counterpart in diffusers but this value, which is CompVis' default
+_UNCONDITIONAL = "__is_unconditional__"
+_TRAINING = ("ckpt_path", "lossconfig", "monitor", "ignore_keys", "image_key", "colorize_nlabels")
+_IMAGENET = 1000
+_UNET_ONLY = {  # what has no counterpart in diffusers but this value, which is CompVis' default
     "dims": 2,
     "conv_resample": True,
     "use_scale_shift_norm": False,
@@ -29,23 +29,23 @@ UNET_ONLY = {  # what has no counterpart in diffusers but this value, which is C
     "num_heads_upsample": -1,
     "n_embed": None,
 }
-UNET_IGNORED = ("dropout", "use_checkpoint", "use_fp16", "legacy")  # without a say in the function
-CODER_ONLY = {
+_UNET_IGNORED = ("dropout", "use_checkpoint", "use_fp16", "legacy")  # without a say in the function
+_CODER_ONLY = {
     "resamp_with_conv": True,
     "attn_type": "vanilla",
     "tanh_out": False,
     "give_pre_end": False,
     "use_linear_attn": False,
 }
-GROUPS = 32  # of every group normalisation
+_GROUPS = 32  # of every group normalisation
 
 
 def _check_counts(place: str, counts: list[int], factors: list[int]) -> None:
     """Refuse numbers that no network has; the first is the width that the factors multiply."""
     require(
-        bool(factors) and min(counts) > 0 and counts[0] % GROUPS == 0,
+        bool(factors) and min(counts) > 0 and counts[0] % _GROUPS == 0,
         f"{place} has positive numbers, at least one level and a width that is a multiple of "
-        f"{GROUPS}, got the width {counts[0]}, the levels {factors} and {counts[1:]}.",
+        f"{_GROUPS}, got the width {counts[0]}, the levels {factors} and {counts[1:]}.",
     )
 
 
@@ -214,9 +214,11 @@ def _model(loaded: dict[str, Any]) -> LatentDiffusion:
     unet = _at(params, "unet_config")
     _kind(unet, "unet_config", "UNetModel")
     return LatentDiffusion(
-        unet=_typed(UNetShape, _at(unet, "params"), "unet_config.params", UNET_ONLY, UNET_IGNORED),
+        unet=_typed(
+            UNetShape, _at(unet, "params"), "unet_config.params", _UNET_ONLY, _UNET_IGNORED
+        ),
         first_stage=_first_stage(_at(params, "first_stage_config")),
-        classes=_classes(params.get("cond_stage_config", UNCONDITIONAL)),
+        classes=_classes(params.get("cond_stage_config", _UNCONDITIONAL)),
         process=_typed(Process, known, "model.params"),
     )
 
@@ -226,14 +228,14 @@ def _first_stage(config: dict[str, Any]) -> FirstStage:
     params, kl = _at(config, "params"), kind == "AutoencoderKL"
     place = "first_stage_config.params"
     needed = ("embed_dim",) if kl else ("embed_dim", "n_embed")
-    unknown = set(params) - {*needed, "ddconfig", *TRAINING}
+    unknown = set(params) - {*needed, "ddconfig", *_TRAINING}
     if unknown or any(not isinstance(params.get(key), int) for key in needed):
         raise InputError(
             f"{place} of {kind} has the whole numbers {' and '.join(needed)}, a ddconfig, and "
-            f"perhaps {', '.join(TRAINING)}; got the keys {', '.join(params)}."
+            f"perhaps {', '.join(_TRAINING)}; got the keys {', '.join(params)}."
         )
     coder = {"double_z": True} | _at(params, "ddconfig")
-    only = CODER_ONLY | {"double_z": kl}
+    only = _CODER_ONLY | {"double_z": kl}
     return FirstStage(
         embed_dim=params["embed_dim"],
         n_embed=None if kl else params["n_embed"],
@@ -242,10 +244,12 @@ def _first_stage(config: dict[str, Any]) -> FirstStage:
 
 
 def _classes(config: Any) -> Classes | None:
-    if config == UNCONDITIONAL:
+    if config == _UNCONDITIONAL:
         return None
     if not isinstance(config, dict):
-        raise InputError(f"cond_stage_config is {config!r}; known are {UNCONDITIONAL} and classes.")
+        raise InputError(
+            f"cond_stage_config is {config!r}; known are {_UNCONDITIONAL} and classes."
+        )
     _kind(config, "cond_stage_config", "ClassEmbedder")
     return _typed(Classes, _at(config, "params"), "cond_stage_config.params")
 
@@ -307,11 +311,11 @@ def class_names(classes: Classes, file: Path | None) -> tuple[str, ...]:
     count = classes.n_classes - 1
     if file is None:
         require(
-            classes.n_classes != IMAGENET,
-            f"cond_stage_config has n_classes={IMAGENET}, which is ImageNet without a row for no "
+            classes.n_classes != _IMAGENET,
+            f"cond_stage_config has n_classes={_IMAGENET}, which is ImageNet without a row for no "
             "class; guidance needs one. If the last row is that, name the others with --classes.",
         )
-        return wordnet_ids() if count == IMAGENET else tuple(f"class_{i}" for i in range(count))
+        return wordnet_ids() if count == _IMAGENET else tuple(f"class_{i}" for i in range(count))
     try:
         names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:

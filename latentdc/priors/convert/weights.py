@@ -23,13 +23,13 @@ from latentdc.priors.convert.checkpoint import read_checkpoint
 from latentdc.priors.convert.shape import LatentDiffusion
 from latentdc.priors.denoisers import ClassEmbedding
 
-AVERAGED = "model_ema."
-LEFT_OUT = {  # beginnings of keys that are no weights of the model, and what they are
+_AVERAGED = "model_ema."
+_LEFT_OUT = {  # beginnings of keys that are no weights of the model, and what they are
     f"{networks.FIRST_STAGE}loss.": "the first stage's training loss",
-    f"{networks.FIRST_STAGE}{AVERAGED}": "averaged weights of the first stage",
-    AVERAGED: "averaged weights of the UNet",
+    f"{networks.FIRST_STAGE}{_AVERAGED}": "averaged weights of the first stage",
+    _AVERAGED: "averaged weights of the UNet",
 }
-BUFFERS = {  # of the diffusion process, which the YAML describes
+_BUFFERS = {  # of the diffusion process, which the YAML describes
     *("betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod"),
     *("sqrt_one_minus_alphas_cumprod", "log_one_minus_alphas_cumprod"),
     *("sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod", "posterior_variance"),
@@ -73,13 +73,13 @@ def convert(
         InputError: the checkpoint cannot be read or does not fit the YAML.
     """
     found = read_checkpoint(checkpoint)
-    refuse_other_kind(found.weights)
-    weights = averaged(found.weights) if ema else found.weights
+    _refuse_other_kind(found.weights)
+    weights = _averaged(found.weights) if ema else found.weights
     scheduler = networks.build_scheduler(model.process)
     _check_schedule(weights, scheduler)
     scale = _scale(model, weights)
     parts = build_parts(model, scale, class_names)
-    fill(parts.values(), weights)
+    _fill(parts.values(), weights)
     classes = "none (unconditional)"
     if class_names is not None:
         classes = f"{len(class_names):,}, from `{class_names[0]}` to `{class_names[-1]}`"
@@ -93,7 +93,7 @@ def convert(
         "classes": classes,
         "resolution": f"{model.first_stage.coder.resolution} px",
         "scaling factor": str(scale),
-        "left out": _left_out(weights, found.beside),
+        "left out": _told_left_out(weights, found.beside),
     }
     with writing(out) as folder:
         folder.mkdir()
@@ -162,9 +162,9 @@ def _check_schedule(weights: Mapping[str, Tensor], scheduler: DDIMScheduler) -> 
         )
 
 
-def _left_out(weights: Mapping[str, Tensor], beside: tuple[str, ...]) -> str:
+def _told_left_out(weights: Mapping[str, Tensor], beside: tuple[str, ...]) -> str:
     """What of the checkpoint the prior has no use for."""
-    known = Counter(what for key in weights if (what := left_out(key)))
+    known = Counter(what for key in weights if (what := _why_left_out(key)))
     parts = [f"{what} ({number} tensors)" for what, number in known.items()]
     parts += [f"of the trainer: {', '.join(beside)}"] if beside else []
     return "; ".join(parts) or "nothing"
@@ -180,7 +180,7 @@ def _index(networks: Mapping[str, Any]) -> dict[str, Any]:
     return index | {part: ["diffusers", kind] for part, kind in shown.items()}
 
 
-def fill(parts: Iterable[Part], weights: Mapping[str, Tensor]) -> None:
+def _fill(parts: Iterable[Part], weights: Mapping[str, Tensor]) -> None:
     """Give every network its tensors, if they fit exactly.
 
     Raises:
@@ -209,7 +209,7 @@ def fill(parts: Iterable[Part], weights: Mapping[str, Tensor]) -> None:
         filled.append((network, taken))
     wrong = {
         "missing": sorted(missing),
-        "unexpected": sorted(k for k in weights if k not in used and left_out(k) is None),
+        "unexpected": sorted(k for k in weights if k not in used and _why_left_out(k) is None),
         "misshapen": list(misshapen.values()),
     }
     if any(wrong.values()):
@@ -224,32 +224,32 @@ def _pointwise(shape: Sequence[int]) -> tuple[int, ...]:
     return (*shape[:2], *(size for size in shape[2:] if size != 1))
 
 
-def left_out(key: str) -> str | None:
+def _why_left_out(key: str) -> str | None:
     """What a key is, if it is knowingly no part of a converted model."""
-    if key in BUFFERS:
+    if key in _BUFFERS:
         return "buffers of the diffusion process"
-    return next((what for start, what in LEFT_OUT.items() if key.startswith(start)), None)
+    return next((what for start, what in _LEFT_OUT.items() if key.startswith(start)), None)
 
 
-def averaged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _averaged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights with the UNet's averages in place of its last ones.
 
     Raises:
         InputError: the checkpoint has no averages of some of them.
     """
     unet = [key for key in weights if key.startswith(networks.UNET)]
-    places = {key: AVERAGED + key.removeprefix("model.").replace(".", "") for key in unet}
+    places = {key: _AVERAGED + key.removeprefix("model.").replace(".", "") for key in unet}
     without = [key for key, place in places.items() if place not in weights]
     if without:
         raise InputError(
-            f"--ema: the checkpoint has no averages ({AVERAGED}...) of {len(without)} of "
+            f"--ema: the checkpoint has no averages ({_AVERAGED}...) of {len(without)} of "
             f"{len(places)} weights of the UNet, such as {without[0]}; leave --ema away."
         )
-    others = {key: tensor for key, tensor in weights.items() if not key.startswith(AVERAGED)}
+    others = {key: tensor for key, tensor in weights.items() if not key.startswith(_AVERAGED)}
     return others | {key: weights[place] for key, place in places.items()}
 
 
-def refuse_other_kind(weights: Mapping[str, Tensor]) -> None:
+def _refuse_other_kind(weights: Mapping[str, Tensor]) -> None:
     """Refuse a checkpoint that is no latent diffusion model at all.
 
     Raises:

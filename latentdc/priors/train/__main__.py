@@ -6,7 +6,7 @@ from latentdc import cli, locks, ranks, run_folder
 from latentdc.recipe.prior_training import PriorRecipe
 
 # What says nothing about the weights.
-LOCAL = ("output=", "data.source=", "data.cache=", "threads=", "trackers=")
+_LOCAL = ("output=", "data.source=", "data.cache=", "threads=", "trackers=")
 
 
 def arguments(parser: cli.Parser) -> None:
@@ -36,7 +36,7 @@ def run(options: Namespace) -> None:
         cli.print_result(describe_prior(recipe, Hardware.of(options)))
         return
     words = ["python -m latentdc.priors.train", options.recipe]
-    words += [word for word in options.overrides if not word.startswith(LOCAL)]
+    words += [word for word in options.overrides if not word.startswith(_LOCAL)]
     folder = cli.run_folder(recipe.output, f"priors/{name}")
     run_folder.require_apart(recipe.data, folder)
     with locks.locked(folder):

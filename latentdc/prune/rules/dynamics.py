@@ -7,8 +7,8 @@ from torch import Tensor
 
 from latentdc.draws import generator
 
-FLOOR = math.log(1e-8)  # of a log-probability
-HELD_OUT = 0.3  # share of the images that a training of `memorization` does not see
+_FLOOR = math.log(1e-8)  # of a log-probability
+_HELD_OUT = 0.3  # share of the images that a training of `memorization` does not see
 
 
 def forgetting(logit_margin: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def aum_probability(loss: Tensor, logit_margin: Tensor) -> Tensor:
 
 def change_of(before: Tensor, after: Tensor) -> Tensor:
     """(B,) K of `tdds` between two epochs, of (B, C) log-probabilities."""
-    before, after = before.clamp_min(FLOOR), after.clamp_min(FLOOR)
+    before, after = before.clamp_min(_FLOOR), after.clamp_min(_FLOOR)
     return (after.exp() * (after - before)).abs().sum(dim=1)
 
 
@@ -124,5 +124,5 @@ def held_out_parts(labels: Tensor, hashes: Tensor, subsets: int, seed: int) -> T
         parts[members[torch.randperm(len(members), generator=source)]] = (
             torch.arange(len(members)) % subsets
         )
-    left_out = max(1, round(HELD_OUT * subsets))
+    left_out = max(1, round(_HELD_OUT * subsets))
     return (parts - torch.arange(subsets).unsqueeze(1)) % subsets < left_out

@@ -5,7 +5,7 @@
   learning rate was saved.
 - `latentdc export --format pt`: a dictionary with `class_names`.
 - By hand: a tuple or list (images, labels) or (images, labels, learning rate), or of such pairs of
-  single images; a dictionary, or an .npz, under the names of `KEYS` or of the images of each class
+  single images; a dictionary, or an .npz, under the names of `_KEYS` or of the images of each class
   by its name or number.
 
 torch files are read with `weights_only=True`, NumPy's without pickle: nothing in them is run. A
@@ -31,7 +31,7 @@ from latentdc.errors import InputError
 from latentdc.ranks import say
 
 # Under which names people save what, in lower case.
-KEYS = {
+_KEYS = {
     "images": (
         *("images", "image", "imgs", "img", "data", "x", "x_train", "train_images", "images_train"),
         *("image_syn", "images_syn", "syn_images"),
@@ -122,7 +122,7 @@ def _of_mapping(given: Mapping[Any, Any], path: Path) -> _Found | None:
     words = {key: value for key, value in given.items() if isinstance(key, str)}
     content = {key.lower(): value for key, value in words.items()}
     parts: dict[str, Any] = {}
-    for part, keys in KEYS.items():
+    for part, keys in _KEYS.items():
         named = {k: v for k, v in words.items() if k.lower() in keys and v is not None}
         named = {k: v for k, v in named.items() if k.lower() != "classes" or not _is_number(v)}
         named = {k: v for k, v in named.items() if _may_be(part, v)} or named
@@ -279,7 +279,7 @@ def _load(path: Path) -> Any:
                 archive = np.load(file, allow_pickle=False)
                 if isinstance(archive, np.ndarray):
                     return archive
-                known = {key for keys in KEYS.values() for key in keys}
+                known = {key for keys in _KEYS.values() for key in keys}
                 wanted = [key for key in archive.files if key.lower() in known]
                 return {key: archive[key] for key in wanted or archive.files}
         with torch.serialization.safe_globals(_PLAIN):

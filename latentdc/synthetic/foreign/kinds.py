@@ -10,7 +10,7 @@ from latentdc.data.files import is_clutter, is_saved, subfolders
 from latentdc.synthetic.folder import PROVENANCE
 
 ForeignKind = Literal["images", "rows", "tensors"]
-TENSORS = (".pt", ".pth", ".npz")
+_TENSORS = (".pt", ".pth", ".npz")
 BEST = "images_best.pt"  # beside labels_best.pt, in the folder of an MTT run
 SPLIT = "train"
 
@@ -21,7 +21,7 @@ def foreign_kind(path: Path) -> ForeignKind | None:
     None where it is none of them, or a run of latentdc.
     """
     if path.is_file():
-        return "tensors" if path.suffix.lower() in TENSORS else None
+        return "tensors" if path.suffix.lower() in _TENSORS else None
     if not path.is_dir() or (path / RECIPE).is_file():
         return None
     if (path / BEST).is_file():

@@ -23,9 +23,9 @@ TestLabels = list[int | None]  # a label of the test set, or None, for each numb
 
 NAMES: Final = "names"
 POSITIONS: Final = "positions"
-IMAGENET = "positions among ImageNet's 1000 classes"
-IMAGENET_ORDER = "positions in the order of WordNet ids"
-NATURAL = "positions in numeric order"
+_IMAGENET = "positions among ImageNet's 1000 classes"
+_IMAGENET_ORDER = "positions in the order of WordNet ids"
+_NATURAL = "positions in numeric order"
 _NUMBER = re.compile(r"(?:(?:new|class|cls|label|category|c)[ _-]?)?([0-9]{1,9})", re.IGNORECASE)
 _SHOWN = 20  # class names that a message still writes out
 
@@ -110,7 +110,7 @@ def _plain_reading(readings: Mapping[str, TestLabels]) -> str | None:
     """The reading that is left; None where it is open."""
     fitting = [
         what
-        for what in (NAMES, POSITIONS, IMAGENET)
+        for what in (NAMES, POSITIONS, _IMAGENET)
         if what in readings and _fits(readings[what], range(len(readings[what])))
     ]
     if {NAMES, POSITIONS} <= set(fitting) and readings[NAMES] != readings[POSITIONS]:
@@ -150,8 +150,8 @@ def _readings(
     elif None not in of_imagenet and len(set(of_imagenet)) == classes:
         indices = [index for index in of_imagenet if index is not None]
         label_of = {index: label for label, index in enumerate(indices)}
-        found[IMAGENET] = [label_of.get(n) for n in counted]
-        found[IMAGENET_ORDER] = in_order(sorted(labels, key=lambda k: indices[k]))
+        found[_IMAGENET] = [label_of.get(n) for n in counted]
+        found[_IMAGENET_ORDER] = in_order(sorted(labels, key=lambda k: indices[k]))
         for name, members in SUBSETS.items():
             if sorted(members) == sorted(indices):
                 order = [label_of[index] for index in members]
@@ -160,7 +160,7 @@ def _readings(
     found["positions in the order of sorted class names"] = in_order(by_name)
     natural = sorted(labels, key=lambda k: _with_numbers(class_names[k]))
     if natural != by_name:
-        found[NATURAL] = in_order(natural)
+        found[_NATURAL] = in_order(natural)
     if sorted(counted) == list(labels):
         rank = {name: position for position, name in enumerate(sorted(names))}
         found["positions of its names as they sort, 10 before 2"] = [rank[name] for name in names]
@@ -234,7 +234,10 @@ def _require_sorted(
     readings: Mapping[str, TestLabels], class_names: Sequence[str], source: str
 ) -> None:
     """Positions count sorted classes: by WordNet id in ImageNet, by number where names hold one."""
-    for other, called in ((IMAGENET_ORDER, "WordNet ids"), (NATURAL, "the numbers in their names")):
+    for other, called in (
+        (_IMAGENET_ORDER, "WordNet ids"),
+        (_NATURAL, "the numbers in their names"),
+    ):
         theirs = readings.get(other, readings[POSITIONS])
         if theirs == readings[POSITIONS]:
             continue

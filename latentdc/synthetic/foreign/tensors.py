@@ -21,8 +21,8 @@ from latentdc.synthetic.foreign.naming import Read, labels_of_names, relabelled,
 from latentdc.synthetic.foreign.numbers import Numbers
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
-BRIGHTEST = 10  # times white, beyond which no optimisation takes an image
-RAW = "data.mean=[0,0,0] data.std=[1,1,1]"
+_BRIGHTEST = 10  # times white, beyond which no optimisation takes an image
+_RAW = "data.mean=[0,0,0] data.std=[1,1,1]"
 
 
 def read_tensors(
@@ -111,7 +111,7 @@ def _images(images: Tensor, path: Path) -> Tensor:
     if high <= 1:
         raise InputError(
             f"{path}: its images are levels 0 to 255 of which none is above 1, so all are black; "
-            f"pictures in [0, 1] are saved as floats (and read with {RAW})."
+            f"pictures in [0, 1] are saved as floats (and read with {_RAW})."
         )
     return images.to(torch.uint8).contiguous()
 
@@ -179,15 +179,15 @@ def _levels(images: Tensor, path: Path, preprocessing: Preprocessing, *, named: 
     taken = (images.double() * 2 - 1).float() if named else _taken_back(images, preprocessing)
     brightest = float(((taken + 1) / 2).abs().max())
     low, high = float(images.min()), float(images.max())
-    if brightest > BRIGHTEST:
-        advice = f"Give the data.mean, data.std and data.zca that the set was made with ({RAW} for "
-        advice += "images in [0, 1])."
+    if brightest > _BRIGHTEST:
+        advice = "Give the data.mean, data.std and data.zca that the set was made with "
+        advice += f"({_RAW} for images in [0, 1])."
         if low >= 0 and 1 < high <= 255:
             advice = "They look like levels 0 to 255: save them as uint8."
         raise InputError(
             f"{path}: its values, {low:.3g} to {high:.3g}, are up to {brightest:.3g} times white "
             f"{'as they are' if named else 'once data.mean, data.std and data.zca are taken back'}"
-            f"; {BRIGHTEST} times is the most. {advice}"
+            f"; {_BRIGHTEST} times is the most. {advice}"
         )
     if not named:
         _warn_of_scale(low, high, path, preprocessing)
@@ -209,7 +209,7 @@ def _warn_of_scale(low: float, high: float, path: Path, preprocessing: Preproces
     white = min((1 - m) / s for m, s in zip(plain.mean, plain.std, strict=True))
     if low >= 0 and (whitened or black < -0.25 or (high <= 1 and white > 1.25)):
         scale = "[0, 1]" if high <= 1 else f"[0, {high:.3g}]"
-        keys = RAW if high <= 1 else "the keys that they were made with"
+        keys = _RAW if high <= 1 else "the keys that they were made with"
     elif -1 <= low <= -0.9 and 0.9 <= high <= 1 and (whitened or abs(black + 1) > 0.25):
         scale, keys = "[-1, 1]", "data.mean=[0.5,0.5,0.5] data.std=[0.5,0.5,0.5]"
     else:
