@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 
 from latentdc import io
 from latentdc.cost import networks, scorers
-from latentdc.cost.stages import SETS, Hardware, Sizes, Stage, classifier, student
+from latentdc.cost.stages import SETS, Counted, Hardware, Sizes, Stage, classifier, student
 from latentdc.data.open import class_count, kept_size
 from latentdc.data.vectors import vector_width
 from latentdc.errors import InputError, counted
@@ -33,7 +33,6 @@ from latentdc.recipe.protocol import EvalProtocol
 # What the cells of a sweep do once for all, where it is the same.
 _SHARED = ("opening", "scoring", "experts", "snapshots", "classifier", "teachers")
 _MORE = ", or keep more (prune.keep)"
-Counted = tuple[list[Stage], dict[str, str]]  # stages, and lines of `quantity: value`
 
 
 def stages(
@@ -128,14 +127,12 @@ def _method(recipe: Recipe, sizes: Sizes | None, hardware: Hardware) -> Counted:
         if isinstance(prior, DiffusionPrior):
             check_guides(prior, recipe.sampling)
             if sizes is not None:
-                stage, told = sampling_costs(recipe, prior, sizes, hardware)
-                found.append(stage)
+                found, told = sampling_costs(recipe, prior, sizes, hardware)
                 lines |= told
     if prior is not None and classes is not None and recipe.matches:
         from latentdc.cost.methods import matching_costs
 
-        stage, told = matching_costs(recipe, prior, classes, hardware)
-        found.append(stage)
+        found, told = matching_costs(recipe, prior, classes, hardware)
         lines |= told
     elif not recipe.samples or not known:
         found.append(_other_method(recipe, sizes, known))

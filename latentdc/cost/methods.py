@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentdc.checkpoint import KEPT
-from latentdc.cost.stages import SETS, Hardware, Sizes, Stage, classifier, student
+from latentdc.cost.stages import SETS, Counted, Hardware, Sizes, Stage, classifier, student
 from latentdc.errors import counted
 from latentdc.estimates import in_bytes, in_work, multiply_adds
 from latentdc.methods.latents import most_together
@@ -29,9 +29,7 @@ Inputs = tuple[Tensor, Tensor | None, Tensor | None]  # z, c and noise
 _LOWEST = Plan("low", 1)  # what fits wherever one image does
 
 
-def matching_costs(
-    recipe: Recipe, prior: Prior, classes: int, hardware: Hardware
-) -> tuple[Stage, dict[str, str]]:
+def matching_costs(recipe: Recipe, prior: Prior, classes: int, hardware: Hardware) -> Counted:
     """The stage `distilling`, and lines of `quantity: value` about it."""
     settings, ipc, processes = recipe.distill, recipe.ipc, hardware.processes
     per_step = min(settings.classes_per_step or classes, classes)
@@ -40,7 +38,7 @@ def matching_costs(
     denoises, space = recipe.objective.kind == "denoise", prior
     if denoises and _has_denoiser(prior):
         space = prior.autoencoder
-    inputs = _prior_inputs(space, 1)
+    inputs = _prior_inputs(space)
     trials = most_trial_steps(settings, conditioned=inputs[1] is not None)
     steps = settings.steps + trials
     needs = _backward_needs(prior, inputs, denoises=denoises)
@@ -66,7 +64,6 @@ def matching_costs(
     # The objective is shared where classes can be told apart, or looks at each image by itself.
     shared = here / moved if apart or denoises else 1.0
     own = most_together(classes, None, min(processes, classes)) / classes
-    sample = math.prod(sample_shape(prior))
     stage = Stage(
         "distilling",
         steps * (of_prior + of_student) + begin + end,
@@ -74,37 +71,30 @@ def matching_costs(
         f"in students, {in_work(begin)} to encode and {in_work(end)} to decode {images:,} images",
         disk={
             f"{KEPT} checkpoints and the next one": (KEPT + 1) * latents.held,
-            SETS: 2 * (latents.shared + images * sample),
+            SETS: 2 * (latents.shared + images * math.prod(sample_shape(prior))),
         },
         memory=kept + held,
         busiest=steps * (of_prior * here / moved + of_student * shared) + own * (begin + end),
     )
     sizes = {"z": prior.latent_shape, "c": None if inputs[1] is None else inputs[1].shape[1:]}
     shapes = ", ".join(f"{k} {tuple(v)}" for k, v in sizes.items() if v is not None)
+    updates = settings.steps * per_step / classes
     lines = {
         "synthetic images": f"{images:,} ({ipc} per class)",
         "latents": f"{shapes} per image, {in_bytes(latents.learned)} in all",
         "steps": f"{steps:,}" + f", up to {trials:,} of them trials of rates" * (trials > 0),
+        "classes per step": (per_step < classes)
+        * f"{per_step:,}, so that each class is moved {updates:,.0f} times",
+        "denoiser": _told_calls(prior, moved, sweeps, denoises=denoises),
+        "work per step": f"{(of_prior + of_student) / 1e9:,.1f} GMAC, {of_prior / 1e9:,.1f} of "
+        "them in the prior",
+        "memory per process": f"{in_bytes(lying)} of latents, noise and momentum, about "
+        f"{in_bytes(held)} of activations in backward "
+        f"({_told_plan(recipe, plan, needs, hardware)}), on "
+        f"{processes} process{'es' if processes > 1 else ''}",
+        "weights": in_bytes(weights),
     }
-    if per_step < classes:
-        updates = settings.steps * per_step / classes
-        lines["classes per step"] = (
-            f"{per_step:,}, so that each class is moved {updates:,.0f} times"
-        )
-    if denoises:
-        lines["denoiser"] = f"{moved:,} samples without guidance, forward and back, per step"
-    elif _has_denoiser(prior):
-        lines["denoiser"] = _told_calls(prior, moved, sweeps - 1)
-    lines["work per step"] = (
-        f"{(of_prior + of_student) / 1e9:,.1f} GMAC, {of_prior / 1e9:,.1f} of them in the prior"
-    )
-    lines["memory per process"] = (
-        f"{in_bytes(lying)} of latents, noise and momentum, about "
-        f"{in_bytes(held)} of activations in backward ({_told_plan(recipe, plan, needs, hardware)})"
-        f", on {processes} process{'es' if processes > 1 else ''}"
-    )
-    lines["weights"] = in_bytes(weights)
-    return stage, lines
+    return [stage], {name: told for name, told in lines.items() if told}
 
 
 def _has_networks(prior: Prior) -> "TypeGuard[AutoencoderPrior | DiffusionPrior]":
@@ -121,10 +111,10 @@ def _has_denoiser(prior: Prior) -> "TypeGuard[DiffusionPrior]":
     return isinstance(prior, DiffusionPrior)
 
 
-def _prior_inputs(prior: Prior, count: int) -> Inputs:
-    """What `count` images are decoded from; z and c ask for gradients."""
-    z = torch.empty(count, *prior.latent_shape, device="meta", requires_grad=True)
-    c = prior.condition(torch.zeros(count, dtype=torch.long, device="meta"))
+def _prior_inputs(prior: Prior) -> Inputs:
+    """What an image is decoded from; z and c ask for gradients."""
+    z = torch.empty(1, *prior.latent_shape, device="meta", requires_grad=True)
+    c = prior.condition(torch.zeros(1, dtype=torch.long, device="meta"))
     if c is not None:
         c = c.detach().requires_grad_()
     return z, c, torch.empty_like(z) if prior.has_noise else None
@@ -245,11 +235,15 @@ def _decoding_plan(
     return choose_plan(needs, images, int(max(0, hardware.memory - kept)), ipc=ipc)
 
 
-def _told_calls(prior: "DiffusionPrior", images: int, sweeps: float) -> str:
-    """Calls of the denoiser in a step that decodes so many images, so many times forward."""
+def _told_calls(prior: Prior, images: int, sweeps: float, *, denoises: bool) -> str:
+    """Calls of a denoiser in a step of so many images and sweeps; nothing of other priors."""
+    if denoises:
+        return f"{images:,} samples without guidance, forward and back, per step"
+    if not _has_denoiser(prior):
+        return ""
     branches = 1 if prior.guidance == 1 else 2
     samples = f"{images * prior.calls * branches:,} samples{' with guidance' * (branches - 1)}"
-    forward = f"{sweeps:.3g} sweep{'s' if sweeps != 1 else ''}"
+    forward = f"{sweeps - 1:.3g} sweep{'s' if sweeps != 2 else ''}"
     return f"{prior.calls} calls per sweep, {samples}; {forward} forward and 1 back per step"
 
 
@@ -370,11 +364,11 @@ def _sampling_passes(recipe: Recipe, prior: "DiffusionPrior", classes: int, kept
 
 def sampling_costs(
     recipe: Recipe, prior: "DiffusionPrior", size: Sizes, hardware: Hardware
-) -> tuple[Stage, dict[str, str]]:
+) -> Counted:
     """The stage `sampling`, and lines of `quantity: value` about it."""
     settings, classes = recipe.sampling, size.classes
     passes = _sampling_passes(recipe, prior, classes, size.kept)
-    z, c, _ = _prior_inputs(prior, 1)
+    z, c, _ = _prior_inputs(prior)
     work = _denoising(prior, z, c) * (passes.sampled + passes.inverted + passes.guided)
     if passes.halves:
         work += passes.halves * multiply_adds(lambda: prior.features(z, 0, c))
@@ -419,7 +413,7 @@ def sampling_costs(
         memory=weights + held + share * kept,
         busiest=work * share,
     )
-    return stage, {
+    return [stage], {
         "sampled images": f"{made:,}, of which {images:,} stay",
         "samples denoised": ", ".join(told or ["none"]),
         "decoded and encoded": f"{passes.decoded:,} and {passes.encoded:,} images",

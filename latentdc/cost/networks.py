@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from latentdc.cost.stages import (
+    Counted,
     Hardware,
     Sizes,
     Stage,
+    Student,
     classifier,
     shared_training,
     student,
@@ -87,7 +89,7 @@ def _experts(
 
 def evaluating(
     recipe: Recipe, size: Sizes, hardware: Hardware, trained: set[Hashable] | None = None
-) -> tuple[list[Stage], dict[str, str]]:
+) -> Counted:
     """`evaluating_rows` of a recipe's own rows and protocol, less the trainings that are there.
 
     Args:
@@ -136,7 +138,7 @@ def evaluating_rows(
     size: Sizes,
     hardware: Hardware,
     seeds: Mapping[tuple[str, str], int] | None = None,
-) -> tuple[list[Stage], dict[str, str]]:
+) -> Counted:
     """A stage of each student over all rows, those of teachers before them, and a line of rows.
 
     Args:
@@ -148,60 +150,112 @@ def evaluating_rows(
         seeds: trainings of each row and student; None takes all of the protocol's.
     """
     protocol, processes = protocol.resolve(images, size.classes), hardware.processes
-    several = protocol.infobatch is not None or protocol.together > 1
-    few = len(counts) * len(protocol.students) * protocol.seeds < processes and not several
-    every = {(row, name): protocol.seeds for row in counts for name in protocol.students}
-    seeds = every if seeds is None else seeds
+    if seeds is None:
+        seeds = {(row, name): protocol.seeds for row in counts for name in protocol.students}
     trained = {row: n for row, n in counts.items() if any(seeds[row, s] for s in protocol.students)}
     before, labelling = _labelling(protocol, trained, size, hardware) if trained else ([], 0.0)
-    row_work = dict.fromkeys(counts, 0.0)
-    stages: list[Stage] = []
-    alone: list[tuple[float, float]] = []  # work of a step, by which they queue, and of all
-    for name in protocol.students:
-        network, each, by_all = student(name, size.classes, size.side), [], 0.0
-        rows = {row: count for row, count in counts.items() if seeds[row, name]}
-        if not rows:
-            continue
-        for row, count in rows.items():
-            seen = seen_images(protocol, count)
-            work = seen * network.step + size.test * network.forward
-            online = protocol.labels.source == "online" and protocol.views.change
-            work += labelling * (seen if online else count)
-            row_work[row] += seeds[row, name] * work
-            each.append(seeds[row, name] * work)
-            batch = min(protocol.batch, protocol.seen(count))
-            if few and shared_training(name, size.side, batch, size, hardware).divided > 1:
-                by_all += each[-1]
-                continue
-            groups = range(0, seeds[row, name], protocol.together)
-            sizes = [min(protocol.together, seeds[row, name] - start) for start in groups]
-            alone += [(batch * network.forward, of * work) for of in sizes]
-        least, most = (f(seen_images(protocol, n) for n in rows.values()) for f in (min, max))
-        seen_by = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-        batch = min(protocol.batch, max(rows.values()))
-        at_once = min(protocol.together, max(seeds[row, name] for row in rows))
-        side = f", {at_once} seeds side by side" if at_once > 1 else ""
-        side += f"; {processes} processes divide the batches of long ones" * (by_all > 0)
-        divided = processes if by_all == sum(each) else 1
-        memory = network.trained(batch, optimizer=protocol.optimizer, divided=divided)
-        stages.append(
-            Stage(
-                f"evaluating {name}",
-                sum(each),
-                f"{counted(max(seeds[row, name] for row in rows), 'seed')} of "
-                f"{counted(len(rows), 'row')}, each trained "
-                f"on {seen_by} images and tested on {size.test:,}{side}",
-                memory=at_once * memory,
-                busiest=by_all / processes,
-            )
-        )
+    trainings = _Trainings(protocol, counts, seeds, labelling, size, hardware)
+    queue = trainings.queue()
     # Of the trainings in the queue a stage has its part, by their work.
-    queue, longest = sum(work for _, work in alone), _longest(alone, processes)
-    for at, stage in enumerate(stages):
-        queued = (stage.work or 0) - processes * (stage.busiest or 0)
-        stages[at] = replace(stage, busiest=(stage.busiest or 0) + queued * longest / (queue or 1))
-    told = ", ".join(f"{row} {in_work(work)}" for row, work in row_work.items())
+    share = _longest(queue, processes) / (sum(work for _, work in queue) or 1)
+    stages = [trainings.stage(name, share) for name in protocol.students if trainings.rows(name)]
+    of_row = dict.fromkeys(counts, 0.0)
+    for (row, name), count in seeds.items():
+        of_row[row] += count * trainings.work(row, name)
+    told = ", ".join(f"{row} {in_work(work)}" for row, work in of_row.items())
     return [*before, *stages], {"rows": f"{told}, protocol {protocol.name}"}
+
+
+@dataclass(frozen=True)
+class _Trainings:
+    """Trainings of students on rows of images, each followed by a test.
+
+    Attributes:
+        protocol: whose budget is told in steps.
+        counts: images of each row.
+        seeds: trainings of each row and student.
+        labelling: multiply-adds of teachers for each image that they are asked.
+        size: of the real data.
+        hardware: whose processes share the trainings.
+    """
+
+    protocol: EvalProtocol
+    counts: Mapping[str, int]
+    seeds: Mapping[tuple[str, str], int]
+    labelling: float
+    size: Sizes
+    hardware: Hardware
+
+    def rows(self, name: str) -> list[str]:
+        """Those that a student is trained on."""
+        return [row for row in self.counts if self.seeds[row, name]]
+
+    def network(self, name: str) -> Student:
+        """What a student takes."""
+        return student(name, self.size.classes, self.size.side)
+
+    def work(self, row: str, name: str) -> float:
+        """Multiply-adds of one training and its test."""
+        protocol, network, count = self.protocol, self.network(name), self.counts[row]
+        seen = seen_images(protocol, count)
+        online = protocol.labels.source == "online" and protocol.views.change
+        work = seen * network.step + self.size.test * network.forward
+        return work + self.labelling * (seen if online else count)
+
+    def batch(self, row: str) -> int:
+        """Images of a step."""
+        return min(self.protocol.batch, self.protocol.seen(self.counts[row]))
+
+    def is_divided(self, row: str, name: str) -> bool:
+        """Whether all processes divide the batches, where trainings are long and too few."""
+        protocol, size = self.protocol, self.size
+        several = protocol.infobatch is not None or protocol.together > 1
+        count = len(self.counts) * len(protocol.students) * protocol.seeds
+        if several or count >= self.hardware.processes:
+            return False
+        return shared_training(name, size.side, self.batch(row), size, self.hardware).divided > 1
+
+    def queue(self) -> list[tuple[float, float]]:
+        """Work of a step, by which they queue, and of all, of what one process trains at a time."""
+        together, found = self.protocol.together, []
+        for name in self.protocol.students:
+            for row in self.rows(name):
+                if not self.is_divided(row, name):
+                    count, step = (
+                        self.seeds[row, name],
+                        self.batch(row) * self.network(name).forward,
+                    )
+                    sizes = [min(together, count - first) for first in range(0, count, together)]
+                    found += [(step, side_by_side * self.work(row, name)) for side_by_side in sizes]
+        return found
+
+    def stage(self, name: str, share: float) -> Stage:
+        """All trainings of a student; the busiest process has a `share` of those in the queue."""
+        protocol, network, rows = self.protocol, self.network(name), self.rows(name)
+        processes = self.hardware.processes
+        works = {row: self.seeds[row, name] * self.work(row, name) for row in rows}
+        divided = [row for row in rows if self.is_divided(row, name)]
+        by_all, work = sum(works[row] for row in divided), sum(works.values())
+        seeds = max(self.seeds[row, name] for row in rows)
+        at_once = min(protocol.together, seeds)
+        least, most = (f(seen_images(protocol, self.counts[n]) for n in rows) for f in (min, max))
+        told = f"{counted(seeds, 'seed')} of {counted(len(rows), 'row')}, each trained on {least:,}"
+        told += f" to {most:,}" * (least < most)
+        told += f" images and tested on {self.size.test:,}"
+        told += f", {at_once} seeds side by side" * (at_once > 1)
+        told += f"; {processes} processes divide the batches of long ones" * bool(divided)
+        memory = network.trained(
+            min(protocol.batch, max(self.counts[row] for row in rows)),
+            optimizer=protocol.optimizer,
+            divided=processes if divided == rows else 1,
+        )
+        return Stage(
+            f"evaluating {name}",
+            work,
+            told,
+            memory=at_once * memory,
+            busiest=by_all / processes + (work - by_all) * share,
+        )
 
 
 def _longest(jobs: Sequence[tuple[float, float]], processes: int) -> float:

@@ -64,6 +64,9 @@ class Stage:
         return f"{', '.join(parts)} ({self.told})"
 
 
+Counted = tuple[list[Stage], dict[str, str]]  # stages, and lines of `quantity: value`
+
+
 class Sizes(NamedTuple):
     """What is known of the real images without opening them.
 
