@@ -15,7 +15,8 @@ from torch import Tensor
 
 from latentdc.images import Images, from_uint8
 from latentdc.io import cached, load_with_metadata, save_tensors
-from latentdc.recipe.fields import check_fields, require_normalization
+from latentdc.recipe.checks import require_normalization
+from latentdc.recipe.fields import check_fields
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

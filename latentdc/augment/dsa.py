@@ -162,7 +162,7 @@ def _affine(images: Tensor, matrix: Tensor) -> Tensor:
     return F.grid_sample(images, grid, align_corners=True)
 
 
-# The keys are those of recipe.fields.AUGMENTATIONS.
+# The keys are those of recipe.checks.AUGMENTATIONS.
 AUGMENTATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "color": color,
     "crop": crop,

@@ -4,9 +4,9 @@ Nothing here imports torch, so that a wrong recipe is refused within a blink. On
 YAML; only the commands (`main`s) and the pipelines they call know recipes.
 """
 
+from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.data import LARGEST_ZCA, Data
 from latentdc.recipe.evaluate import BASELINES, Evaluate, Hub
-from latentdc.recipe.fields import expand_home, require
 from latentdc.recipe.methods import METHODS, Matching, MethodSettings, Mosaic, Rded, Trim
 from latentdc.recipe.objective import Denoising, Experts, Loops, ObjectiveSettings, Trajectory
 from latentdc.recipe.pools import Select, Selection

@@ -5,14 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from latentdc.recipe.fields import (
-    check_fields,
-    expand_home,
-    require,
-    require_normalization,
-    require_once,
-    show,
-)
+from latentdc.recipe.checks import expand_home, require, require_normalization, require_once
+from latentdc.recipe.fields import check_fields, show
 from latentdc.recipe.own import Own
 from latentdc.recipe.subsets import subset_indices
 

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from latentdc.recipe.fields import check_fields, require, require_once
+from latentdc.recipe.checks import require, require_once
+from latentdc.recipe.fields import check_fields
 from latentdc.recipe.own import Own
 
 REPO = re.compile(r"(?!.*(--|\.\.|\.git$))\b[\w.-]{1,96}\b/\b[\w.-]{1,96}\b", re.ASCII)

@@ -7,13 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from latentdc.recipe.fields import (
-    check_fields,
-    expand_home,
-    require,
-    require_normalization,
-    require_once,
-)
+from latentdc.recipe.checks import expand_home, require, require_normalization, require_once
+from latentdc.recipe.fields import check_fields
 from latentdc.recipe.identity import changed, file_digest, idle
 from latentdc.recipe.networks import PRETRAINED, check_network, pretrained
 from latentdc.recipe.own import Own

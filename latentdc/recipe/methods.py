@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from latentdc.errors import counted, nearest
+from latentdc.recipe.checks import require
 from latentdc.recipe.data import require_images
-from latentdc.recipe.fields import check_fields, require
+from latentdc.recipe.fields import check_fields
 from latentdc.recipe.own import FORM, Own, is_own
 from latentdc.recipe.pools import Selection
 from latentdc.recipe.sampling import Sampling

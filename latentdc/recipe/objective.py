@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from latentdc.recipe.fields import check_augment, check_fields, expand_home, require
+from latentdc.recipe.checks import check_augment, expand_home, require
+from latentdc.recipe.fields import check_fields
 from latentdc.recipe.own import Own
 
 # DC's own numbers, by ipc: steps under one student, and epochs of training between them.

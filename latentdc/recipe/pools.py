@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from latentdc.recipe.fields import check_fields, expand_home, require
+from latentdc.recipe.checks import expand_home, require
+from latentdc.recipe.fields import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)

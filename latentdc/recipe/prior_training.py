@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from latentdc.recipe.checks import check_start, expand_home, require
 from latentdc.recipe.data import Data, require_images
-from latentdc.recipe.fields import check_fields, check_start, expand_home, require
+from latentdc.recipe.fields import check_fields
 
 
 def _check(

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from latentdc.errors import InputError, counted
-from latentdc.recipe.fields import check_augment, check_fields, require
+from latentdc.recipe.checks import check_augment, require
+from latentdc.recipe.fields import check_fields
 from latentdc.recipe.identity import changed, digest, first_default, idle
 from latentdc.recipe.labels import Labels, Views
 from latentdc.recipe.networks import LIMITS, can_stack, check_network, parse_network

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from latentdc.errors import counted
+from latentdc.recipe.checks import expand_home, require, require_normalization
 from latentdc.recipe.data import Data, refuse_image_keys
-from latentdc.recipe.fields import check_fields, expand_home, require, require_normalization
+from latentdc.recipe.fields import check_fields
 from latentdc.recipe.networks import check_network, pretrained
 from latentdc.recipe.own import Own, is_own
 from latentdc.recipe.rules import RULES, require_rule

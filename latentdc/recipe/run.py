@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from latentdc.recipe.checks import check_start, expand_home, require
 from latentdc.recipe.data import Data
 from latentdc.recipe.evaluate import Evaluate, Hub
-from latentdc.recipe.fields import check_fields, check_start, expand_home, require
+from latentdc.recipe.fields import check_fields
 from latentdc.recipe.methods import METHODS, MethodSections
 from latentdc.recipe.objective import Experts, ObjectiveSettings
 from latentdc.recipe.prior import PriorSettings

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from latentdc.errors import counted
-from latentdc.recipe.fields import check_fields, expand_home, require
+from latentdc.recipe.checks import expand_home, require
+from latentdc.recipe.fields import check_fields
 from latentdc.recipe.own import FORM, Own, is_own
 from latentdc.recipe.pools import Select
 

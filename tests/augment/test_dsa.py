@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from latentdc.augment.dsa import AUGMENTATIONS, Draw, augment, augment_classes, draw_augmentation
-from latentdc.recipe.fields import AUGMENTATIONS as NAMES
+from latentdc.recipe.checks import AUGMENTATIONS as NAMES
 
 ALL = "_".join(NAMES)
 

@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeVar
 
 from latentdc import config
 from latentdc.errors import InputError
-from latentdc.recipe.fields import build, require
+from latentdc.recipe.checks import require
+from latentdc.recipe.fields import build
 from latentdc.recipe.subsets import wordnet_ids
 
 T = TypeVar("T")
