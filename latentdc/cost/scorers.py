@@ -14,7 +14,7 @@ from latentdc.cost.stages import (
 from latentdc.errors import counted
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.measures import Measures
-from latentdc.prune.score import PASSES, base_of
+from latentdc.prune.score import PASSES
 from latentdc.prune.scorers import CHECKED
 from latentdc.recipe import Prune, Recipe, Scorer
 from latentdc.recipe.networks import pretrained
@@ -44,7 +44,7 @@ def scoring(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage:
             return Stage("scoring", 0, f"{key} is given")
     if prune.keeps_all and not prune.columns:
         return Stage("scoring", 0, "all images are kept")
-    columns = _columns(recipe)
+    columns = prune.asked_rules
     stages = {RULES[name].stage for name in columns}
     features = prune.features is None and recipe.data.kind == "images"
     passes = bool(stages & PASSES) or (features and any(RULES[n].needs_features for n in columns))
@@ -102,13 +102,6 @@ def _kept(recipe: Recipe, columns: set[str], size: Sizes, *, passes: bool) -> di
 def _scorer_shared(scorer: Scorer, size: Sizes, hardware: Hardware) -> Shared:
     side, infobatch = scorer.resolution or size.side, scorer.infobatch is not None
     return shared_training(scorer.network, side, scorer.batch, size, hardware, undivided=infobatch)
-
-
-def _columns(recipe: Recipe) -> set[str]:
-    """Rules that are asked for, and those that they rank by."""
-    named = {recipe.prune.score, *recipe.prune.columns}
-    bases = {base_of(name, recipe.prune.rules) for name in named}
-    return named | {name for name in bases if name is not None}
 
 
 def _scorer(scorer: Scorer, size: Sizes, *, whole: bool = False) -> Student:

@@ -18,7 +18,7 @@ from latentdc.prune.features import FEATURES
 from latentdc.prune.foreign import read_scores
 from latentdc.prune.rules.sampling import random_scores
 from latentdc.prune.rules.sets import require_few, require_few_groups
-from latentdc.prune.score import Scoring, base_of, check_arguments, scored
+from latentdc.prune.score import Scoring, check_arguments, scored
 from latentdc.prune.score_table import ScoreTable
 from latentdc.recipe import Prune
 from latentdc.recipe.identity import file_digest
@@ -144,7 +144,7 @@ def _choice(table: ScoreTable, prune: Prune, seed: int) -> tuple[Tensor, select.
     if not rule.chooses:
         hardness = table.hardness(prune.score)
         return table.column(prune.score), select.best_first(hardness, prune.order)
-    features, base = table.features, base_of(prune.score, prune.rules)
+    features, base = table.features, prune.base_of(prune.score)
     # What looks at features alone needs no hardness.
     hardness = torch.zeros(len(table)) if base is None else table.hardness(base)
     draws = random_scores(table.hashes, seed)
@@ -216,7 +216,7 @@ def _inputs_of(prune: Prune, train: Dataset, table: ScoreTable | None = None) ->
     """
     rule, weights, found = RULES[prune.score], prune.scorer.weights, {}
     if prune.scores is not None and Path(prune.scores).is_file():
-        ranks_by = base_of(prune.score, prune.rules) or prune.score
+        ranks_by = prune.base_of(prune.score) or prune.score
         table = table or read_scores(Path(prune.scores), train, ranks_by)
         named = {name: table.columns.get(name) for name in (prune.score, ranks_by)}
         columns = {}

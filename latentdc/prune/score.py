@@ -29,7 +29,7 @@ from latentdc.prune.rules.dynamics import held_out_parts
 from latentdc.prune.score_table import PREDICTED, ScoreTable
 from latentdc.prune.scorer_training import ScorerTraining, scorer_facts
 from latentdc.prune.scorers import Classifier, given_scorer, refuse_chance
-from latentdc.recipe import Data, Prune, RuleSettings, identity
+from latentdc.recipe import Data, Prune, identity
 from latentdc.recipe.networks import check_network, pretrained
 from latentdc.recipe.own import is_own
 from latentdc.recipe.rules import RULES
@@ -80,10 +80,8 @@ class Scoring:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The rules asked for and those that they rank by, in the order of the list of rules."""
-        named = {self.prune.score, *self.prune.columns}
-        wanted = {*named, *(base_of(name, self.prune.rules) for name in named)}
-        own = sorted(name for name in wanted if name is not None and is_own(name))
-        return (*(name for name in RULES if name in wanted), *own)
+        wanted = self.prune.asked_rules
+        return (*(name for name in RULES if name in wanted), *sorted(filter(is_own, wanted)))
 
     @cached_property
     def batch(self) -> int:
@@ -129,12 +127,6 @@ class Scoring:
             **scorer_facts(self.scorer, train, self.accelerator),
         }
         return dict(io.as_read_back(facts))
-
-
-def base_of(name: str, settings: RuleSettings) -> str | None:
-    """The rule by whose column a choice ranks; None of rules that rank by none."""
-    base = RULES[name].base
-    return settings.base if base == "*" else base
 
 
 def _identity(path: Path) -> str:
@@ -203,7 +195,7 @@ def scored(scoring: Scoring) -> ScoreTable:
             f"{train.name} is taken on trust.",
         )
     if prune.scores is not None:
-        ranks_by = base_of(prune.score, prune.rules) or prune.score
+        ranks_by = prune.base_of(prune.score) or prune.score
         table = read_scores(Path(prune.scores), train, ranks_by).with_features(features)
         if kept is not None and saves and not kept.exists():
             replace(table, features_hash=None).save(kept)  # by content, so that it fits every copy

@@ -215,6 +215,17 @@ class Prune:
             return round(self.keep * images)
         return self.count if self.scope == "global" else self.count * classes
 
+    def base_of(self, name: str) -> str | None:
+        """The rule by whose column a choice ranks; None of rules that rank by none."""
+        base = RULES[name].base
+        return self.rules.base if base == "*" else base
+
+    @property
+    def asked_rules(self) -> set[str]:
+        """The rules that are named, and those that they rank by."""
+        named = {self.score, *self.columns}
+        return named | {base for name in named if (base := self.base_of(name)) is not None}
+
     def _check_rules(self) -> None:
         named = [name for name in (self.score, *self.columns) if not is_own(name)]
         for name in named:
