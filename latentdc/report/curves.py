@@ -86,27 +86,9 @@ def _panels(
     charts = []
     groups = list(groups_of(frame, value))
     for _, group in groups:
-        several = group["ipc"].nunique() > 1
+        protocol = f", {group['protocol'].iloc[0]}" if len(groups) > 1 else ""
         for student, students in columns(group):
-            marks: dict[str, list[Mark]] = {}
-            levels: dict[str, float] = {}
-            for line in lines_of(group):
-                values, at = by_seed(line, students, value), cost(line)
-                name, kind = str(line["name"].iloc[0]), line["set"].iloc[0]
-                if not values:
-                    continue
-                mean, error = 100 * fmean(values), deviation(values)
-                text = f"{name} (ipc {line['ipc'].iloc[0]})" if several else name
-                if at is None:
-                    if kind in BASELINES and kind != "full" and len(levels) < 2:
-                        levels[name] = mean
-                    continue
-                tip = (
-                    f"{text}: {plus_minus(fmean(values), error)} %, {at:,.0f} {x_label.split()[0]}"
-                )
-                bar = None if error is None else 100 * error
-                joins = curves.get(line["hash"].iloc[0], text)
-                marks.setdefault(joins, []).append(Mark(at, mean, tip, bar))
+            marks, levels = _marks(group, students, value, x_label.split()[0], cost, curves)
             every = [point for points in marks.values() for point in points]
             if len({point.x for point in every}) < 2:
                 continue
@@ -120,7 +102,6 @@ def _panels(
                 for name, points in marks.items()
             ]
             best = frontier([(point.x, point.y) for point in every]) if not curves else []
-            protocol = f", {group['protocol'].iloc[0]}" if len(groups) > 1 else ""
             charts.append(
                 plot(
                     series,
@@ -133,6 +114,36 @@ def _panels(
                 )
             )
     return charts[:_PANELS]
+
+
+def _marks(
+    group: pd.DataFrame,
+    students: Sequence[str],
+    value: str,
+    unit: str,
+    cost: Callable[[pd.DataFrame], float | None],
+    curves: Mapping[str | None, str],
+) -> tuple[dict[str, list[Mark]], dict[str, float]]:
+    """The points of sets, by the line that they are on, and the levels of real images."""
+    marks: dict[str, list[Mark]] = {}
+    levels: dict[str, float] = {}
+    several = group["ipc"].nunique() > 1
+    for line in lines_of(group):
+        values, at = by_seed(line, students, value), cost(line)
+        name, kind = str(line["name"].iloc[0]), line["set"].iloc[0]
+        if not values:
+            continue
+        mean, error = 100 * fmean(values), deviation(values)
+        if at is None:
+            if kind in BASELINES and kind != "full" and len(levels) < 2:
+                levels[name] = mean
+            continue
+        text = f"{name} (ipc {line['ipc'].iloc[0]})" if several else name
+        tip = f"{text}: {plus_minus(fmean(values), error)} %, {at:,.0f} {unit}"
+        bar = None if error is None else 100 * error
+        joins = curves.get(line["hash"].iloc[0], text)
+        marks.setdefault(joins, []).append(Mark(at, mean, tip, bar))
+    return marks, levels
 
 
 def _parts(runs: Sequence[Run]) -> dict[str | None, str]:

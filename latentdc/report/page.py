@@ -17,23 +17,22 @@ from markupsafe import Markup
 from latentdc import __version__, config, io
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, counted
-from latentdc.plain_text import Number, in_page
+from latentdc.plain_text import in_page
 from latentdc.published import published
 from latentdc.recipe import BASELINES
 from latentdc.recipe.rules import RULES
-from latentdc.report.charts import Chart, Scale, histogram
+from latentdc.report.charts import Chart, histogram
 from latentdc.report.curves import accuracy_charts, step_charts
 from latentdc.report.images import Album, Gallery, ends_of_ranking, synthetic_images
 from latentdc.report.runs import Run, of_same_set, open_runs
+from latentdc.report.tables import shown
 from latentdc.results import comparison
 from latentdc.results.result import by_seed, deviation, plus_minus
 
 NAME = "report.html"  # in a run folder
 LARGEST = 20 * 2**20  # bytes of a page
 ROOMS = (9 * 2**20, 2 * 2**20, 0)  # for images; less where the rest is large
-_ROWS = 1000  # of a table
 _SETS = 40  # of a sweep, whose images and recipes are shown
-_BAR = (60, 12)  # pixels of the error bar in a cell
 
 
 def written(folder: Path) -> Path | str:
@@ -100,7 +99,10 @@ def _html(
     if against is None and frame is not None and "random" in set(frame["name"]):
         against = "random"
     note, found = (None, []) if frame is None else comparison.tables(frame, against, value)
-    style, script = (_file(name) for name in ("page.css", "page.js"))
+    folder = files("latentdc.report")
+    style, script = (
+        (folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
+    )
     return _template().render(
         title=title,
         version=__version__,
@@ -110,7 +112,7 @@ def _html(
         lines=_in_short(runs, frame, value),
         galleries=_galleries(runs, frame, album, real, value),
         note=note,
-        tables=[_shown(table) for table in found],
+        tables=[shown(table) for table in found],
         accuracy=[] if frame is None else accuracy_charts(runs, frame, value),
         curves=step_charts(runs),
         pruning=[_pruning(run, album, real) for run in runs if run.scores][:_SETS],
@@ -135,10 +137,6 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     return environment.get_template("page.html.j2")
-
-
-def _file(name: str) -> str:
-    return (files("latentdc.report") / name).read_text(encoding="utf-8")
 
 
 def _policy(style: str, script: str) -> str:
@@ -312,63 +310,6 @@ def _pruning(run: Run, album: Album, real: Dataset | None) -> _Pruning:
     if real is not None and real.kind == "images" and rules:
         galleries = ends_of_ranking(rules[0], table, real, album)
     return _Pruning(run.name, charts, galleries)
-
-
-# ---- Tables ----
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """A cell of a table: text, what it is sorted by, and the error bar as pixels from the left."""
-
-    text: str
-    key: str | float
-    bar: tuple[float, float, float] | None = None
-
-
-@dataclass(frozen=True)
-class _Shown:
-    caption: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[_Cell]]
-    bar: tuple[int, int] = _BAR
-
-
-def _shown(table: comparison.Table) -> _Shown:
-    """A table without empty columns, whose error bars share a scale in each column."""
-    header, *body = table.rows
-    caption = f"{table.caption} (the first {_ROWS:,} of {len(body):,} rows)"
-    caption, body = (caption, body[:_ROWS]) if len(body) > _ROWS else (table.caption, body)
-    known = [
-        (str(name), _cells(column))
-        for name, column in zip(header, zip(*body, strict=True), strict=True)
-        if any(not isinstance(each, Number) or each.value is not None for each in column)
-    ]
-    names, columns = zip(*known, strict=True)
-    return _Shown(caption, names, list(zip(*columns, strict=True)))
-
-
-def _cells(column: Sequence[str | Number]) -> list[_Cell]:
-    means = [
-        (each.value, each.error)
-        for each in column
-        if isinstance(each, Number) and each.value is not None and each.error is not None
-    ]
-    low = min((mean - error for mean, error in means), default=0.0)
-    high = max((mean + error for mean, error in means), default=1.0)
-    scale = Scale(low, max(high, low + 1e-9), 2, _BAR[0] - 2)
-    found = []
-    for each in column:
-        if not isinstance(each, Number):
-            number = each.replace(",", "")
-            found.append(_Cell(each, float(number) if number.isdecimal() else each))
-            continue
-        bar = None
-        if each.value is not None and each.error is not None:
-            ends = (each.value - each.error, each.value, each.value + each.error)
-            bar = (scale(ends[0]), scale(ends[1]), scale(ends[2]))
-        found.append(_Cell(each.text, float("-inf") if each.value is None else each.value, bar))
-    return found
 
 
 # ---- Facts ----
