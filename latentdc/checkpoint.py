@@ -144,7 +144,7 @@ def _write(part: Path, state: State, accelerator: Accelerator) -> None:
         put(name, safetensors.torch.save(tensors))
     files = dict(sorted(gather_object(written)))  # after which all processes have written theirs
     if accelerator.is_main_process:
-        put(_CHECKSUMS, _json({"files": files, "list": _of_list(files)}))
+        put(_CHECKSUMS, _json({"files": files, "list": io.fingerprint(files)}))
         io.sync(part)
 
 
@@ -231,15 +231,10 @@ def _files(checkpoint: Path) -> dict[str, str]:
     """
     content = io.read_json(checkpoint / _CHECKSUMS)
     files: dict[str, str] = content["files"]
-    if content["list"] != _of_list(files):
+    if content["list"] != io.fingerprint(files):
         raise ValueError(f"{_CHECKSUMS} is not as it was written")
     return files
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
-
-
-def _of_list(files: Mapping[str, str]) -> str:
-    """Checksum of the checksums."""
-    return io.fingerprint(files)

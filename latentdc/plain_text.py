@@ -73,9 +73,9 @@ def aligned_table(rows: Rows) -> str:
     )
 
 
-def latex_table(rows: Rows, caption: str, *, left: int = 1) -> str:
-    """A `table` of LaTeX with the rules of booktabs; arguments as of `markdown_table`."""
-    columns = "l" * left + "r" * (len(rows[0]) - left)
+def latex_table(rows: Rows, caption: str) -> str:
+    """A `table` of LaTeX with the rules of booktabs, whose first row is the header."""
+    columns = "l" + "r" * (len(rows[0]) - 1)
     header, *body = (f"{' & '.join(_in_latex(str(cell)) for cell in row)} \\\\" for row in rows)
     return "\n".join(
         [

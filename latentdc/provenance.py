@@ -43,7 +43,9 @@ def provenance(
     if prior is not None:
         facts |= {
             "prior": shared.prior.kind,
-            "weights": None if _weightless(prior) else shared.prior.weights,
+            "weights": None
+            if isinstance(prior, PixelPrior | VectorPrior)
+            else shared.prior.weights,
             "prior_hash": prior.identity,
         }
     if shared.matches:
@@ -99,11 +101,6 @@ def require_same_data(kept: Mapping[str, object], train: Dataset, folder: Path) 
             f"{train.name} has now ({train.hash}); score it with `latentdc evaluate`, or give this "
             "run a folder of its own with output=..."
         )
-
-
-def _weightless(prior: Prior) -> bool:
-    """Whether a prior has no weights, whatever its key says."""
-    return isinstance(prior, PixelPrior | VectorPrior)
 
 
 def _told_section(recipe: Recipe) -> Any:

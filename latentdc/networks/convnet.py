@@ -30,7 +30,7 @@ class ConvNet(Network):
         norm: Callable[[int], nn.Module] = instance_norm,
     ) -> None:
         super().__init__()
-        depth = depth or _depth_for(resolution)
+        depth = depth or max(1, resolution.bit_length() - 3)  # leaves a map of 4 to 7 px
         layers: list[nn.Module] = []
         for block in range(depth):
             layers += [
@@ -46,8 +46,3 @@ class ConvNet(Network):
         """(B, 3, H, W) -> (B, width * (H / 2**depth)**2), the flattened last map."""
         embedding: Tensor = self.trunk(images)
         return embedding
-
-
-def _depth_for(resolution: int) -> int:
-    """Blocks that leave a map of 4 to 7 px; at least one."""
-    return max(1, resolution.bit_length() - 3)

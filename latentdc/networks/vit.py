@@ -15,17 +15,12 @@ from latentdc.networks.base import Network
 _DEPTH, _HEADS, _DROPOUT = 10, 8, 0.1
 
 
-def _patch_size(resolution: int) -> int:
-    """Pixels of one patch: 16, or an eighth of images under 128 px."""
-    return min(16, resolution // 8)
-
-
 class ViT(Network):
     """Ten residual pairs of attention and MLP over patches and a class token."""
 
     def __init__(self, *, width: int, num_classes: int, resolution: int) -> None:
         super().__init__()
-        patch = _patch_size(resolution)
+        patch = min(16, resolution // 8)  # px
         self.patches = nn.Conv2d(3, width, patch, stride=patch)
         self.token = nn.Parameter(torch.randn(1, 1, width))
         self.position = nn.Parameter(torch.randn(1, (resolution // patch) ** 2 + 1, width))

@@ -57,7 +57,8 @@ def gradient_matching(
     Returns:
         () loss, zero when the gradients agree. Gradients flow to `synthetic` alone.
     """
-    weights = [p for p in student.parameters() if p.requires_grad and _compared(p, distance)]
+    learned = [p for p in student.parameters() if p.requires_grad]
+    weights = [p for p in learned if distance != "rowwise" or p.ndim in _ROWS]
     if not weights:
         raise InputError(
             f"distance {distance!r} compares linear layers and 2-d convolutions, of which "
@@ -67,11 +68,6 @@ def gradient_matching(
         targets = real_gradient(student, weights, real, label)
         gradients = class_gradient(student, weights, synthetic, label)
     return DISTANCES[distance](gradients, targets)
-
-
-def _compared(weight: Tensor, distance: Distance) -> bool:
-    """Whether the distance looks at the gradient of this weight; no other one is computed."""
-    return distance != "rowwise" or weight.ndim in _ROWS
 
 
 def class_gradient(

@@ -71,9 +71,9 @@ class Scale:
             a, b, v = math.log10(a), math.log10(b), math.log10(max(v, self.low))
         return round(self.start + (v - a) / (b - a) * (self.end - self.start), 1)
 
-    def ticks(self, most: int = 5) -> list[Edge]:
+    def ticks(self) -> list[Edge]:
         """Round values inside of the axis, with their labels."""
-        inside = [v for v in self._round(most) if self.low * (1 - 1e-9) <= v <= self.high + 1e-12]
+        inside = [v for v in self._round(5) if self.low * (1 - 1e-9) <= v <= self.high + 1e-12]
         return [(self(value), short(value)) for value in inside]
 
     def _round(self, most: int) -> list[float]:

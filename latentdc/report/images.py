@@ -168,10 +168,8 @@ def nearest_real(image: Tensor, real: Dataset, members: Tensor) -> tuple[int, fl
     return best[0], best[1] / 255
 
 
-def ends_of_ranking(
-    rule: str, table: ScoreTable, real: Dataset, album: Album, *, each: int = 5
-) -> list[Gallery]:
-    """The easiest and the hardest real images of each class by a rule; `real` has all scores."""
+def ends_of_ranking(rule: str, table: ScoreTable, real: Dataset, album: Album) -> list[Gallery]:
+    """The easiest and the hardest five real images of each class; `real` has all scores."""
     fitted = table.fitted(real)
     hardness, column = fitted.hardness(rule), fitted.columns[rule]
     galleries, words = [], _captions(real.class_names)
@@ -179,7 +177,7 @@ def ends_of_ranking(
         rows = []
         for label in range(min(real.num_classes, CLASSES)):
             name = real.class_names[label]
-            chosen = best_first(hardness, order)(real.members(label), each)
+            chosen = best_first(hardness, order)(real.members(label), 5)
             found = [(row, album.uri(real.images[row : row + 1][0])) for row in chosen.tolist()]
             tiles = [
                 Tile(source, f"{words[name]}, {rule} {float(column[row]):.4g}")

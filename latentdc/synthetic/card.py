@@ -297,12 +297,11 @@ def _results(results: Mapping[str, object]) -> str:
 
 def _listed(values: Mapping[str, object]) -> str:
     """A Markdown list of the plain values of a mapping."""
-    plain = {key: value for key, value in values.items() if _is_plain(value)}
-    return "\n".join(f"- {in_markdown(key)}: {_cell(value)}" for key, value in plain.items())
-
-
-def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, str | int | float)
+    return "\n".join(
+        f"- {in_markdown(key)}: {_cell(value)}"
+        for key, value in values.items()
+        if value is None or isinstance(value, str | int | float)
+    )
 
 
 def _cell(value: object) -> str:
