@@ -1,10 +1,15 @@
 """What makes the parts of a synthetic set fit together."""
 
+import math
+from numbers import Integral, Real
+
 import torch
 from torch import Tensor
 
+from latentdc.arguments import require_a
 from latentdc.errors import InputError
 from latentdc.images import Images, MappedImages
+from latentdc.preprocessing import Whitening
 
 _LEVELS = 10  # float images without negative values that go beyond it are levels 0 to 255
 
@@ -30,6 +35,63 @@ def require_samples(images: object) -> Images:
         "levels 0 to 255; make them uint8, or scale them by x / 127.5 - 1",
     )
     return samples
+
+
+def require_labels(labels: object, count: int, classes: int) -> None:
+    """Refuse labels that are not (count,) int64 indices of classes, and none at all."""
+    found = require_tensor(labels, "labels")
+    require(
+        found.dtype == torch.int64 and found.shape == (count,),
+        f"{count} images need as many int64 labels, got {tuple(found.shape)} of {found.dtype}",
+    )
+    require(count > 0, "it holds at least one image, got none")
+    low, high = int(found.min()), int(found.max())
+    require(
+        0 <= low and high < classes,
+        f"labels are indices into {classes} class names, got {low} to {high}",
+    )
+
+
+def require_part(part: object, name: str, count: int, shape: tuple[int, ...] | None) -> Tensor:
+    """The part without its graph; refuse another shape, or without one no entry for each image."""
+    found = require_tensor(part, name)
+    require(
+        found.dtype == torch.float32
+        and found.shape[:1] == (count,)
+        and (shape is None or found.shape == shape),
+        f"{name} is float32 with {f'a shape of {shape}' if shape else 'one entry'} for "
+        f"{'' if shape else 'each of '}{count} images, got {tuple(found.shape)} of {found.dtype}",
+    )
+    require(bool(found.isfinite().all()), f"{name} has values that are not finite")
+    return found
+
+
+def require_rate(lr: float | None) -> None:
+    """Refuse what is no learning rate, nor None."""
+    require(
+        lr is None or (not isinstance(lr, bool) and isinstance(lr, Real) and 0 < lr < math.inf),
+        f"learned_lr is a positive number, got {lr!r}",
+    )
+
+
+def require_grid(grid: int | None, side: int) -> None:
+    """Refuse what is no number of pictures along a side of so many px, nor None."""
+    require(
+        grid is None
+        or (not isinstance(grid, bool) and isinstance(grid, Integral) and 1 <= grid <= side),
+        f"grid is the number of pictures along a side of an image, got {grid!r}",
+    )
+
+
+def require_whitening(whitening: object, values: int) -> None:
+    """Refuse a whitening of images of other than so many values."""
+    require_a(Whitening, whitening, "whitening", "such as fit_whitening makes")
+    assert isinstance(whitening, Whitening)
+    fitted = len(whitening.mean)
+    require(
+        fitted == values,
+        f"the whitening is of images of {values} values, got one of {fitted}",
+    )
 
 
 def require_tensor(part: object, name: str) -> Tensor:

@@ -1,12 +1,10 @@
 """`SyntheticSet`: what every method leaves behind, what others made, and what is scored."""
 
-import math
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +19,9 @@ from latentdc.images import Images, Kind, MappedImages, as_floats, kind_of, to_u
 from latentdc.modes import in_plain_modes
 from latentdc.preprocessing import Preprocessing, Whitening, save_whitening
 from latentdc.recipe import Hub
-from latentdc.synthetic import files
+from latentdc.synthetic import checks, files
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import Texts, folder_texts, training_text
-from latentdc.synthetic.checks import require, require_samples, require_tensor
 from latentdc.synthetic.push import push_folder
 
 if TYPE_CHECKING:
@@ -88,63 +85,22 @@ class SyntheticSet:
         names = arguments.class_names_of(self.class_names, "a synthetic set")
         object.__setattr__(self, "class_names", names)
         arguments.require_json(self.provenance, "provenance")
-        object.__setattr__(self, "images", require_samples(self.images))
+        object.__setattr__(self, "images", checks.require_samples(self.images))
         count, shape = len(self.images), tuple(self.images.shape)
-        labels = require_tensor(self.labels, "labels")
-        require(
-            labels.dtype == torch.int64 and labels.shape == (count,),
-            f"{count} images need as many int64 labels, got {tuple(labels.shape)} of "
-            f"{labels.dtype}",
-        )
-        require(count > 0, "it holds at least one image, got none")
-        require(
-            0 <= int(labels.min()) and int(labels.max()) < len(names),
-            f"labels are indices into {len(names)} class names, got {int(labels.min())} to "
-            f"{int(labels.max())}",
-        )
+        checks.require_labels(self.labels, count, len(names))
         shapes = {"soft_labels": (count, len(names)), "weights": (count,)}
         for name in files.PARTS:
-            if getattr(self, name) is None:
-                continue
-            part = require_tensor(getattr(self, name), name)
-            wanted = shapes.get(name)
-            require(
-                part.dtype == torch.float32
-                and part.shape[:1] == (count,)
-                and (wanted is None or part.shape == wanted),
-                f"{name} is float32 with {f'a shape of {wanted}' if wanted else 'one entry'} for "
-                f"{'' if wanted else 'each of '}{count} images, got {tuple(part.shape)} of "
-                f"{part.dtype}",
-            )
-            require(bool(part.isfinite().all()), f"{name} has values that are not finite")
-            object.__setattr__(self, name, part)
-        require(
+            if (part := getattr(self, name)) is not None:
+                part = checks.require_part(part, name, count, shapes.get(name))
+                object.__setattr__(self, name, part)
+        checks.require(
             self.weights is None or float(self.weights.min()) > 0,
             "weights are what the losses of images are multiplied by, all above 0",
         )
-        lr, grid = self.learned_lr, self.grid
-        require(
-            lr is None or (type(lr) is not bool and isinstance(lr, Real) and 0 < lr < math.inf),
-            f"learned_lr is a positive number, got {lr!r}",
-        )
-        require(
-            grid is None
-            or (
-                isinstance(grid, Integral)
-                and not isinstance(grid, bool)
-                and 1 <= grid <= (shape[-1] if len(shape) == 4 else 1)
-            ),
-            f"grid is the number of pictures along a side of an image, got {grid!r}",
-        )
+        checks.require_rate(self.learned_lr)
+        checks.require_grid(self.grid, shape[-1] if len(shape) == 4 else 1)
         if self.whitening is not None:
-            arguments.require_a(
-                Whitening, self.whitening, "whitening", "such as fit_whitening makes"
-            )
-            values, fitted = torch.Size(shape[1:]).numel(), len(self.whitening.mean)
-            require(
-                fitted == values,
-                f"the whitening is of images of {values} values, got one of {fitted}",
-            )
+            checks.require_whitening(self.whitening, torch.Size(shape[1:]).numel())
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -377,7 +333,7 @@ class SyntheticSet:
             files.write_texts(part, texts)
 
     def _texts(self, recipe: str | None, results: Mapping[str, object] | None) -> Texts:
-        require(recipe is None or isinstance(recipe, str), "its recipe is text, as YAML")
+        checks.require(recipe is None or isinstance(recipe, str), "its recipe is text, as YAML")
         if results is not None:
             arguments.require_json(results, "results")
         return folder_texts(
