@@ -4,6 +4,8 @@ from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+from latentdc.errors import InputError
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -12,9 +14,14 @@ def new_figure(width: float, height: float) -> "Figure":
     """An empty figure of matplotlib, in inches, which notebooks show without pyplot.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        InputError: matplotlib is not installed.
     """
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError(
+            'a figure needs matplotlib; install it with pip install "latentdc[plots]".'
+        ) from error
 
     drawn = Figure(figsize=(width, height), layout="constrained")
     drawn._repr_png_ = partial(_png, drawn)  # type: ignore[attr-defined]  # asked for by IPython

@@ -125,6 +125,12 @@ def require_writable(folder: Path, key: str = "output") -> None:
         raise InputError(f"cannot write to {folder}; name another folder with {key}=...")
 
 
+def require_free(folder: Path) -> None:
+    """Refuse what stands at `folder`, but for an empty folder."""
+    if not is_free(folder):
+        raise InputError(f"{folder} exists and is not an empty folder; choose a new one.")
+
+
 def is_free(folder: Path) -> bool:
     """Whether nothing stands at `folder`, no broken link either, but perhaps an empty folder."""
     return not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir()))

@@ -106,12 +106,7 @@ def figure(
     classes = labels.unique()[:max_classes].tolist()
     rows = [(labels == label).nonzero().flatten()[:columns] for label in classes]
     side, wide = images.shape[-1], max(map(len, rows))
-    try:
-        drawn = new_figure(0.8 * wide + 1.6, 0.85 * len(rows))
-    except ImportError as error:
-        raise InputError(
-            'a figure needs matplotlib; install it with pip install "latentdc[plots]".'
-        ) from error
+    drawn = new_figure(0.8 * wide + 1.6, 0.85 * len(rows))
     for axis, label, row in zip(
         drawn.subplots(len(rows), squeeze=False).flat, classes, rows, strict=True
     ):

@@ -235,7 +235,6 @@ def _cost(
     from latentdc.cost.stages import Hardware
     from latentdc.estimates import in_bytes, in_work
 
-    assert protocol.steps is not None, "resolve() turns epochs into steps"
     sizes, count = _sizes(synthetic, recipe), len(synthetic)
     stages, _ = evaluating_rows(protocol, count, {"set": count}, sizes, Hardware())
     work, memory = sum(one.work or 0 for one in stages), max(one.memory for one in stages)
@@ -243,7 +242,7 @@ def _cost(
     disk = sum(size for one in stages for size in one.disk.values())
     return (
         f"cost: {counted(protocol.seeds, 'training')} of {', '.join(protocol.students)} "
-        f"under protocol {protocol.name}, each {counted(protocol.steps, 'step')} that see "
+        f"under protocol {protocol.name}, each {counted(protocol.budget, 'step')} that see "
         f"{counted(seen_images(protocol, count), 'image')}, "
         f"{'about' if sizes.test else 'at least'} {in_work(work)} and {in_bytes(memory)} "
         "of memory"

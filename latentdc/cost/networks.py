@@ -273,11 +273,9 @@ def _longest(jobs: Sequence[tuple[float, float]], processes: int) -> float:
 
 def seen_images(protocol: EvalProtocol, count: int) -> int:
     """How many images a training on `count` of them sees, its budget in steps and last batches."""
-    assert protocol.steps is not None, "resolve() turns epochs into steps"
     epoch = protocol.seen(count)
-    batch = min(protocol.batch, epoch)
-    epochs, steps = divmod(protocol.steps, math.ceil(epoch / batch))
-    return epochs * epoch + steps * batch
+    epochs, steps = divmod(protocol.budget, protocol.epoch_steps(count))
+    return epochs * epoch + steps * min(protocol.batch, epoch)
 
 
 def _labelling(

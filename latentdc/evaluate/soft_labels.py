@@ -171,15 +171,9 @@ def _store_facts(
     return facts if teachers is None else {**facts, "teachers": teachers}
 
 
-def _epochs(protocol: EvalProtocol, count: int) -> int:
-    """Epochs of a training on `count` images."""
-    assert protocol.steps is not None, "resolve() turns epochs into steps"
-    return math.ceil(protocol.steps / math.ceil(protocol.seen(count) / protocol.batch))
-
-
 def stored_epochs(protocol: EvalProtocol, count: int) -> int:
     """Epochs of a training on `count` images whose labels are stored."""
-    epochs = _epochs(protocol, count)
+    epochs = protocol.epochs_on(count)
     return min(protocol.labels.epochs or epochs, epochs)
 
 
@@ -273,7 +267,7 @@ class Labelling:
             return _Stored(
                 self.store(digest, labelled),
                 stored=stored_epochs(protocol, count),
-                epochs=_epochs(protocol, count),
+                epochs=protocol.epochs_on(count),
                 classes=self.setting.test.num_classes,
                 device=device,
             )

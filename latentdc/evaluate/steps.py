@@ -63,12 +63,11 @@ def training_steps(
 
     Without a sampler an epoch sees all images, or the protocol's `subset` of them.
     """
-    assert protocol.steps is not None, "resolve() turns epochs into steps"
     count, size = len(labelled.labels), labelled.images.shape[-1]
-    per_epoch = math.ceil(protocol.seen(count) / protocol.batch)
+    per_epoch = protocol.epoch_steps(count)
     if protocol.subset is not None:
         sampler = RandomSubsets(count, protocol.seen(count), seed=seed)
-    for epoch in range(math.ceil(protocol.steps / per_epoch)):
+    for epoch in range(protocol.epochs_on(count)):
         source = (seed, epoch) if soft is None else soft.replay(seed, epoch)
         draws = draw_views(protocol.views, count=count, size=size, seed=source[0], epoch=source[1])
         batches = epoch_batches(
@@ -83,7 +82,7 @@ def training_steps(
         )
         for index, batch in enumerate(batches, start=1):
             number = epoch * per_epoch + math.ceil(index * per_epoch / len(batches)) - 1
-            if number >= protocol.steps:
+            if number >= protocol.budget:
                 break
             yield TrainingStep(number, batch, draws)
 

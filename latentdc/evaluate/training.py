@@ -104,7 +104,6 @@ def train_together(
         soft: of each.
         divided: as of `train_student`, of one seed alone.
     """
-    assert protocol.steps is not None, "resolve() turns epochs into steps"
     accelerator, every, count = setting.accelerator, protocol.update_every, len(sets[0].labels)
     several, seen = len(sets) > 1, protocol.seen(count)
     size = {"num_classes": len(sets[0].class_names), "resolution": sets[0].images.shape[-1]}
@@ -122,7 +121,7 @@ def train_together(
         for one, seed, labels_of in zip(sets, seeds, soft, strict=True)
     ]
     shares = Divided(student, accelerator, divided, min(protocol.batch, seen))
-    peak, updates = protocol.lr_for(network), math.ceil(protocol.steps / every)
+    peak, updates = protocol.lr_for(network), math.ceil(protocol.budget / every)
 
     def loss(forward: training.Forward, step: TrainingStep) -> Tensor:
         return shares.mean(lambda own: losses(forward, step._replace(batch=own)), step.batch)
@@ -155,8 +154,7 @@ def _infobatch(protocol: EvalProtocol, count: int, seed: int) -> training.InfoBa
     """What leaves out easy ones of `count` images, if the protocol wants that."""
     if protocol.infobatch is None:
         return None
-    assert protocol.steps is not None
-    epochs = math.ceil(protocol.steps / math.ceil(count / protocol.batch))
+    epochs = protocol.epochs_on(count)
     return training.InfoBatch(count, epochs, rho=protocol.infobatch, seed=seed)
 
 

@@ -75,12 +75,12 @@ def _try(function: _OfClass, label: str, network: str, num_classes: int, resolut
     if not isinstance(loss, Tensor) or loss.shape != ():
         got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
         raise InputError(f"{label} returns a loss of shape (), got {got}; sum or average it.")
-    if not loss.requires_grad:
-        raise InputError(f"{label}: the loss does not depend on the synthetic images.")
-    try:
-        (gradient,) = torch.autograd.grad(loss, [synthetic], allow_unused=True)
-    except RuntimeError as error:
-        raise failed(label, "has no gradient", error) from error
+    gradient = None
+    if loss.requires_grad:
+        try:
+            (gradient,) = torch.autograd.grad(loss, [synthetic], allow_unused=True)
+        except RuntimeError as error:
+            raise failed(label, "has no gradient", error) from error
     if gradient is None:
         raise InputError(f"{label}: the loss does not depend on the synthetic images.")
     if not bool(loss.isfinite() & gradient.isfinite().all()):

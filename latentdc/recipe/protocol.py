@@ -220,6 +220,20 @@ class EvalProtocol:
         """How many of so many images an epoch shows."""
         return images if self.subset is None else max(1, round(self.subset * images))
 
+    @property
+    def budget(self) -> int:
+        """Steps of a training, of a protocol that is resolved."""
+        assert self.steps is not None, "resolve() turns epochs into steps"
+        return self.steps
+
+    def epoch_steps(self, images: int) -> int:
+        """Steps of an epoch on so many images."""
+        return -(-self.seen(images) // self.batch)
+
+    def epochs_on(self, images: int) -> int:
+        """Epochs of a training on so many images; the last may end early."""
+        return -(-self.budget // self.epoch_steps(images))
+
     def lr_for(self, student: str) -> float:
         """Peak learning rate: the student's own, its network's at any width, or the common one."""
         base, _ = parse_network(student)

@@ -70,8 +70,8 @@ def run(options: argparse.Namespace) -> None:
 
     try:
         figure = draw_frontier(found.frame, found.value)
-    except ImportError:
-        print('no picture: it needs matplotlib (pip install ".[plots]").')
+    except InputError as error:
+        print(f"no picture: {error}")
         return
     if figure is None:
         print("no picture: the bytes of no set are known.")

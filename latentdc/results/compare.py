@@ -127,12 +127,7 @@ class Comparison:
         Raises:
             InputError: matplotlib is not installed, or the bytes of no set are known.
         """
-        try:
-            found = draw_frontier(self.frame, self.value)
-        except ImportError as error:
-            raise InputError(
-                'a figure needs matplotlib; install it with pip install "latentdc[plots]".'
-            ) from error
+        found = draw_frontier(self.frame, self.value)
         if found is None:
             raise InputError(
                 "a figure shows accuracy against bytes, and the bytes of no set are known."

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 def export_imagefolder(synthetic: "SyntheticSet", out: Path) -> None:
     """Write a folder of PNGs per class, whole or not at all; floats and vectors are refused."""
     _require_levels(synthetic, "imagefolder")
-    _require_free(out)
+    io.require_free(out)
     folders = layout.folder_names(synthetic.class_names)
     with io.writing(out) as part:
         part.mkdir()
@@ -132,7 +132,7 @@ def export_mtt(synthetic: "SyntheticSet", out: Path, seen: "Preprocessing") -> N
     import torch
 
     synthetic.require_images("--format mtt")
-    _require_free(out)
+    io.require_free(out)
     images, labels = _seen(synthetic, seen)
     files: dict[str, object] = {"images_best.pt": images, "labels_best.pt": labels}
     if synthetic.learned_lr is not None:
@@ -271,11 +271,6 @@ def _require_levels(synthetic: "SyntheticSet", kind: str) -> None:
             "the images of this set are float and PNGs would round them; add --round, or use "
             "--format pt."
         )
-
-
-def _require_free(out: Path) -> None:
-    if not io.is_free(out):
-        raise InputError(f"{out} exists and is not an empty folder; choose a new one.")
 
 
 def _require_new(out: Path, kind: str, *endings: str) -> None:

@@ -7,7 +7,7 @@ checkpoint's own code and packages are not needed, and nothing in it is run.
 import argparse
 from pathlib import Path
 
-from latentdc import cli
+from latentdc import cli, io
 from latentdc.errors import InputError
 from latentdc.priors.convert.shape import class_names, read_yaml
 
@@ -25,8 +25,7 @@ def arguments(parser: cli.Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Convert a checkpoint and say what became of it."""
     cli.one_process("latentdc convert-prior")
-    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise InputError(f"{options.out} exists and is not an empty folder; choose a new one.")
+    io.require_free(options.out)
     model = read_yaml(options.config)
     if model.classes is None and options.classes:
         raise InputError("--classes names the classes of a model that has none.")
