@@ -152,7 +152,7 @@ def score_sets(
     sizes = runtime.main_alone(setting.accelerator, lambda: _image_bytes(rows))
     shared = _shared_facts(protocol, setting) | {"ipc": ipc or -(-images // classes)}
     if first not in ("kept", "full"):  # which stand beside no set
-        shared["counts"] = _counts_hash(one.labels.bincount(minlength=classes).tolist())
+        shared["counts"] = _counts_hash(one.counts)
     results = Results()
     for name, row in rows.items():
         one = row.of_seed(0)
@@ -376,13 +376,12 @@ def _row(name: str, candidate: Candidate, protocol: EvalProtocol, test: Dataset)
     return _Row(candidate, tuple(hashes if callable(candidate) else hashes * protocol.seeds))
 
 
-def _tell_of_empty_classes(labelled: SyntheticSet | Dataset, name: str) -> None:
-    counts = labelled.labels.bincount(minlength=len(labelled.class_names)).tolist()
-    empty = [repr(of) for of, count in zip(labelled.class_names, counts, strict=True) if not count]
+def _tell_of_empty_classes(one: SyntheticSet, name: str) -> None:
+    empty = [repr(of) for of, count in zip(one.class_names, one.counts, strict=True) if not count]
     if empty:
         some = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")
         ranks.warn(
-            f"the {name} set holds nothing of {len(empty)} of {len(counts)} classes ({some}), "
+            f"the {name} set holds nothing of {len(empty)} of {len(one.counts)} classes ({some}), "
             "which no student can learn from it."
         )
 

@@ -70,7 +70,7 @@ def score_saved(
             one, scored = next(iter(group.values())), protocol
             if recipe.evaluate.learned_lr:
                 scored = protocol.with_learned_lr(one.learned_lr)
-            counts = _counts(one)
+            counts = one.counts
             results += score_sets(
                 with_baselines(group, rows, counts, train=train, coreset=coreset),
                 scored,
@@ -124,14 +124,9 @@ def _alike(opened: dict[str, SyntheticSet], recipe: Recipe) -> list[dict[str, Sy
     for name, one in opened.items():
         zca = one.whitening.facts() if recipe.data.zca and one.whitening is not None else None
         rate = one.learned_lr if recipe.evaluate.learned_lr else None
-        key = io.fingerprint([_counts(one), zca, rate])
+        key = io.fingerprint([one.counts, zca, rate])
         groups.setdefault(key, {})[name] = one
     return list(groups.values())
-
-
-def _counts(one: SyntheticSet) -> list[int]:
-    """Images of each class."""
-    return one.labels.bincount(minlength=len(one.class_names)).tolist()
 
 
 def _rows(recipe: Recipe) -> list[str]:

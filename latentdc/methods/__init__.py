@@ -126,7 +126,7 @@ def require_set(made: object, kind: str, train: Dataset, ipc: int) -> None:
             f"{name} has samples of shape {tuple(made.images.shape[1:])}, and those of the data "
             f"set are {shape}; make them alike."
         )
-    counts = set(made.labels.bincount(minlength=len(class_names)).tolist())
+    counts = {*made.counts}
     if counts != {ipc}:
         raise InputError(
             f"{name} has {' or '.join(map(str, sorted(counts)))} of each class, and ipc is "

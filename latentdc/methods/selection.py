@@ -114,7 +114,7 @@ def _opened(
     if pool is not None:
         rows = _different(pool, torch.arange(len(pool)), start)
         pool = pool if len(rows) == len(pool) else pool.rows(rows)
-        counts = pool.labels.bincount(minlength=train.num_classes).tolist()
+        counts = pool.counts
         what = "the pool", "bring more (select.groups of a sampler)"
     _require_enough(counts, count, what, context)
     soft = [one is not None and one.soft_labels is not None for one in (start, pool)]
@@ -205,7 +205,7 @@ def _ipc(start: SyntheticSet, ipc: int) -> int:
     Raises:
         InputError: classes have different numbers, or as many as are wanted in all.
     """
-    counts: set[int] = set(start.labels.bincount(minlength=len(start.class_names)).tolist())
+    counts = {*start.counts}
     if len(counts) > 1 or max(counts) >= ipc:
         raise InputError(
             f"selection.start has {' or '.join(map(str, sorted(counts)))} of each class, and "

@@ -61,7 +61,7 @@ def measure_saved(source: SetSource, recipe: Recipe, wanted: Wanted, output: Pat
     labelled, numbering = open_set(source, train, recipe.data)
     (name,) = row_names([source])
     require_comparable(labelled, setting.test, name)
-    counts = labelled.labels.bincount(minlength=train.num_classes).tolist()
+    counts = labelled.counts
     ipc = -(-sum(counts) // len(counts))
     random = SyntheticSet.from_real(random_images(train, counts, 0))
     sets = {name: labelled, "random": random}

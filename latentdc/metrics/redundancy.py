@@ -24,7 +24,7 @@ def increments(one: SyntheticSet, each: int) -> list[SyntheticSet]:
     Raises:
         InputError: there are not two of them.
     """
-    least = int(one.labels.bincount(minlength=len(one.class_names)).min())
+    least = min(one.counts)
     if least < 2:
         raise InputError(
             "redundancy compares two increments or more, each of every class, and the smallest "

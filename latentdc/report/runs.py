@@ -158,8 +158,7 @@ def _open(folder: Path, top: Path, frame: pd.DataFrame | None, each: int) -> Run
     synthetic = None if place is None else SyntheticSet.from_pretrained(place)
     digest, counts = None, []
     if synthetic is not None:
-        digest = set_hash(synthetic)
-        counts = synthetic.labels.bincount(minlength=len(synthetic.class_names)).tolist()
+        digest, counts = set_hash(synthetic), synthetic.counts
         first = torch.tensor(first_of_each(synthetic.labels, each))
         few = synthetic.labels[first].unique()[:CLASSES]
         synthetic = synthetic.rows(first[torch.isin(synthetic.labels[first], few)])

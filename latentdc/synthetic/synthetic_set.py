@@ -140,6 +140,12 @@ class SyntheticSet:
         return TensorDataset(images, self.labels.cpu())
 
     @property
+    def counts(self) -> list[int]:
+        """Images of each class."""
+        counts: list[int] = self.labels.bincount(minlength=len(self.class_names)).tolist()
+        return counts
+
+    @property
     def kind(self) -> Kind:
         """What its samples are: images or vectors."""
         return kind_of(self.images)
