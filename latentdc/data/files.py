@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from latentdc.errors import InputError
+from latentdc.errors import InputError, nearest
 from latentdc.io import fingerprint
 from latentdc.plain_text import printable
 from latentdc.ranks import note
@@ -277,6 +277,27 @@ def require_no_gap(paths: Sequence[Path]) -> None:
                 f"the shard {printable(start)}{gap:0{digits}d}.tar is missing, and those up to "
                 f"{max(numbers)} are there; download it, or rename the others to use these alone."
             )
+
+
+def chosen_split(
+    source: str,
+    split: str | None,
+    splits: Collection[str],
+    flaw: Callable[[str], str | None],
+) -> str:
+    """The named one of some splits; of null the `first_test_split`.
+
+    Raises:
+        InputError: there is none.
+    """
+    if split is None:
+        return first_test_split(source, filter(splits.__contains__, TEST_SPLITS), flaw, splits)
+    if split not in splits:
+        raise InputError(
+            f"{source} has no split {split!r}{nearest(split, splits)}; its splits: "
+            f"{', '.join(splits)}."
+        )
+    return split
 
 
 def first_test_split(

@@ -14,12 +14,11 @@ from torch import Tensor
 
 from latentdc.data.classes import LABEL_NAMES, numbered, one_form
 from latentdc.data.encoded import EncodedSplit
-from latentdc.data.files import files_fingerprint, first_test_split
+from latentdc.data.files import chosen_split, files_fingerprint
 from latentdc.data.hub import open_tables
 from latentdc.data.parquet import SampleTable
 from latentdc.errors import InputError, in_short, nearest
 from latentdc.recipe import Data
-from latentdc.recipe.data import TEST_SPLITS
 
 
 def table_split(data: Data, split: str | None) -> EncodedSplit:
@@ -30,16 +29,9 @@ def table_split(data: Data, split: str | None) -> EncodedSplit:
             rows without a label.
     """
     tables = open_tables(data)
-    if split is None:
-        names = filter(tables.__contains__, TEST_SPLITS)
-        split = first_test_split(
-            data.source, names, lambda name: _unlabelled(data, tables[name](), name), tables
-        )
-    if split not in tables:
-        hint = nearest(split, tables)
-        raise InputError(
-            f"{data.source} has no split {split!r}{hint}; its splits: {', '.join(tables)}."
-        )
+    split = chosen_split(
+        data.source, split, tables, lambda name: _unlabelled(data, tables[name](), name)
+    )
     table = tables[split]()
     name, may_read = f"{data.source} {split}", _own_files(table, data)
     return encoded_table(table, name, data.image, data.label, may_read=may_read)

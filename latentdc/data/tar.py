@@ -27,12 +27,11 @@ from latentdc.data import files
 from latentdc.data.classes import LABEL_NAMES, numbered, one_form
 from latentdc.data.decode import SUFFIXES, pointer
 from latentdc.data.encoded import EncodedSplit
-from latentdc.errors import InputError, nearest
+from latentdc.errors import InputError
 from latentdc.io import cached, load_with_metadata, save_tensors
 from latentdc.plain_text import printable
 from latentdc.ranks import note
 from latentdc.recipe import Data
-from latentdc.recipe.data import TEST_SPLITS
 
 _LABELS = {"cls": 2**10, "json": 2**20}  # largest bytes of a label by its suffix
 _LARGEST = 2**30  # bytes of an image
@@ -107,18 +106,9 @@ def tar_split(data: Data, split: str | None) -> EncodedSplit:
     """
     source = Path(data.source).expanduser()
     found = _splits(source, data)
-    if split is None:
-        split = files.first_test_split(
-            data.source,
-            filter(found.__contains__, TEST_SPLITS),
-            lambda name: _unlabelled(found[name][0], data),
-            found,
-        )
-    if split not in found:
-        hint = nearest(split, found)
-        raise InputError(
-            f"{data.source} has no split {split!r}{hint}; its splits: {', '.join(found)}."
-        )
+    split = files.chosen_split(
+        data.source, split, found, lambda name: _unlabelled(found[name][0], data)
+    )
     paths, inner = found[split]
     name, index = f"{data.source} {split}", _index(paths, data)
     files.note_left_out(name, index.left_out)
