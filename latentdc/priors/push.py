@@ -4,7 +4,6 @@ from argparse import Namespace
 from pathlib import Path
 
 from latentdc import cli, hub
-from latentdc.errors import InputError
 from latentdc.priors import files as layout
 from latentdc.recipe import Hub
 
@@ -32,35 +31,6 @@ prior = latentdc.load_prior(latentdc.PriorSettings({python}), resolution=RESOLUT
 ```
 
 In a recipe: `prior: {{kind: diffusion, {yaml}}}`."""
-
-
-def _push_prior(folder: Path, to: Hub, *, token: str | None = None) -> str:
-    """Push the files of a prior that `load_prior` reads, in one commit.
-
-    Args:
-        folder: in the layout of diffusers.
-        to: `Hub(repo="user/name", license="apache-2.0")`; the repo is made if it does not exist.
-        token: of the Hub; None takes the stored login.
-
-    Returns:
-        The address of the repo.
-
-    Raises:
-        InputError: no repo or licence, weights that lack files, nobody is logged in, a link to
-            elsewhere in the folder, or the Hub refuses the repo.
-        RunError: the Hub cannot be reached.
-    """
-    if to.repo is None or to.license is None:
-        raise InputError(
-            'push_prior pushes to Hub(repo="user/name", license="..."); the licence of a prior '
-            "follows from its data and from what it was made of, and is stated by you."
-        )
-    if token is None:
-        hub.require_login()
-    files = _prior_files(folder)
-    hub.require_own_files(files, folder)
-    stale = [f"{part}/*" for part in layout.PARTS]
-    return hub.push(files, to, "model", card=_card(folder, to), stale=stale, token=token)
 
 
 def _prior_files(folder: Path) -> dict[str, Path]:
@@ -111,10 +81,12 @@ def arguments(parser: cli.Parser) -> None:
 
 
 def run(options: Namespace) -> None:
-    """Push a prior."""
+    """Push the files of a prior that `load_prior` reads, in one commit."""
     cli.one_process("latentdc push-prior")
-    to = hub.repo_of(options)
-    print(_push_prior(layout.prior_folder(options.prior), to))
+    folder, to = layout.prior_folder(options.prior), hub.repo_of(options)
+    files, stale = _prior_files(folder), [f"{part}/*" for part in layout.PARTS]
+    hub.require_own_files(files, folder)
+    print(hub.push(files, to, "model", card=_card(folder, to), stale=stale))
 
 
 main = cli.entry("push-prior")

@@ -30,8 +30,6 @@ def push_folder(folder: Path, to: Hub, *, token: str | None = None) -> str:
         raise InputError('push_folder pushes to Hub(repo="user/name"), got no repo.')
     paths = [path for pattern in layout.FILES for path in sorted(folder.glob(pattern))]
     files = {path.relative_to(folder).as_posix(): path for path in paths}
-    if token is None:
-        hub.require_login()
     hub.require_own_files(files, folder)
     path = files.pop(layout.CARD, None)
     if path is None:
