@@ -137,11 +137,7 @@ def score_sets(
     one = _set_of_seed(sets[first], 0)
     images = classes * ipc if first in BASELINES and ipc is not None else len(one.labels)
     protocol = protocol.resolve(images, classes)
-    protocol.check_students(test.images.shape[-1], kind_of(test.images))
-    for student in protocol.students:
-        averaged = protocol.ema is not None
-        try_network(student, classes, test.resolution, trains=True, averaged=averaged)
-    require_stackable(protocol, setting)
+    _check_students(protocol, setting)
     rows = {name: _row(name, each, protocol, test) for name, each in sets.items()}
     if labels is not None and protocol.labels.source == "stored":
         soft_labels.fitting_store(labels, protocol, _by_hash(rows))
@@ -179,6 +175,15 @@ def score_sets(
     for student in protocol.students:
         _tell_of_chance([one for one in results if one.student == student], test)
     return results
+
+
+def _check_students(protocol: EvalProtocol, setting: Setting) -> None:
+    """Refuse students that cannot be trained on samples like the test set's."""
+    test, averaged = setting.test, protocol.ema is not None
+    protocol.check_students(test.images.shape[-1], kind_of(test.images))
+    for student in protocol.students:
+        try_network(student, test.num_classes, test.resolution, trains=True, averaged=averaged)
+    require_stackable(protocol, setting)
 
 
 def _shared_facts(protocol: EvalProtocol, setting: Setting) -> dict[str, Any]:

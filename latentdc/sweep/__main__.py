@@ -4,8 +4,9 @@ Imports no torch before all cells are checked.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from latentdc import cli, config, ranks, run_folder
 from latentdc.distill import check
@@ -55,24 +56,7 @@ def run(options: argparse.Namespace) -> None:
     folder = cli.run_folder(first.output, stem)
     runs = spec.shared_runs(cells, folder)
     if options.dry_run:
-        from latentdc.cost import Hardware, describe_sweep
-        from latentdc.sweep.run import is_finished
-
-        points = dict.fromkeys(runs[point] for point in wanted)
-        done = {p for p in runs.values() if is_finished(cells[p], spec.cell_folder(folder, p))}
-        missing, hardware = (
-            [p for p in points if p not in done],
-            Hardware.of(options, first.processes),
-        )
-        cli.print_result(
-            describe_sweep(
-                [cells[point] for point in missing],
-                len(points) - len(missing),
-                len(wanted),
-                hardware,
-                there=[cells[point] for point in done],
-            )
-        )
+        cli.print_result(_costs(cells, wanted, runs, folder, options))
         return
     for point in set(runs.values()):
         run_folder.check_folder(cells[point], spec.cell_folder(folder, point))
@@ -94,6 +78,29 @@ def run(options: argparse.Namespace) -> None:
         command = ["latentdc", "sweep", options.recipe, *base, *chosen, *options.overrides]
         print(f"\n{write(sweep, cells, folder, shared_command(command))}\n")
         print(f"results: {folder / RESULTS}\nreport: {folder / 'report.html'}")
+
+
+def _costs(
+    cells: spec.Cells,
+    wanted: Sequence[spec.Point],
+    runs: Mapping[spec.Point, spec.Point],
+    folder: Path,
+    options: argparse.Namespace,
+) -> str:
+    """What the wanted runs would take that are not finished."""
+    from latentdc.cost import Hardware, describe_sweep
+    from latentdc.sweep.run import is_finished
+
+    points = dict.fromkeys(runs[point] for point in wanted)
+    done = {p for p in runs.values() if is_finished(cells[p], spec.cell_folder(folder, p))}
+    missing = [cells[point] for point in points if point not in done]
+    return describe_sweep(
+        missing,
+        len(points) - len(missing),
+        len(wanted),
+        Hardware.of(options, next(iter(cells.values())).processes),
+        there=[cells[point] for point in done],
+    )
 
 
 def _chosen(given: Sequence[str], sweep: spec.Sweep) -> dict[str, list[str]]:
