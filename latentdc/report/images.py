@@ -63,7 +63,7 @@ class Gallery:
     strip: bool = False
 
 
-def _captions(class_names: Sequence[str]) -> dict[str, str]:
+def captions(class_names: Sequence[str]) -> dict[str, str]:
     """Each class in words, with its own name where others have the same words, as two cranes."""
     spoken = {name: spoken_name(name) for name in class_names}
     times = Counter(spoken.values())
@@ -118,7 +118,7 @@ def synthetic_images(
         return None
     images, labels = synthetic.levels(), synthetic.labels
     fits = real is not None and real.kind == "images" and real.images.shape[1:] == images.shape[1:]
-    rows, words = [], _captions(synthetic.class_names)
+    rows, words = [], captions(synthetic.class_names)
     for label in labels.unique().tolist():
         name = synthetic.class_names[label]
         tiles = []
@@ -172,7 +172,7 @@ def ends_of_ranking(rule: str, table: ScoreTable, real: Dataset, album: Album) -
     """The easiest and the hardest five real images of each class; `real` has all scores."""
     fitted = table.fitted(real)
     hardness, column = fitted.hardness(rule), fitted.columns[rule]
-    galleries, words = [], _captions(real.class_names)
+    galleries, words = [], captions(real.class_names)
     for order, title in BOTH:
         rows = []
         for label in range(min(real.num_classes, CLASSES)):

@@ -27,7 +27,7 @@ def write(sweep: Sweep, cells: Cells, folder: Path, begun: str | None = None) ->
     `begun` is the command, for the page.
     """
     results, wanted = _collect(cells, folder), list(cells)
-    axes, shown = _pool(sweep, results)
+    axes, shown = pool(sweep, results)
     short = list(dict.fromkeys(_without(sweep, point) for point in wanted))
     if sweep.against:
         text = _against(sweep, results)
@@ -101,7 +101,7 @@ def _without(sweep: Sweep, point: Point, *more: str) -> Point:
     return tuple(name for axis, name in names if axis not in (sweep.over, *more))
 
 
-def _pool(sweep: Sweep, results: ByPoint) -> tuple[dict[str, Axis], ByPoint]:
+def pool(sweep: Sweep, results: ByPoint) -> tuple[dict[str, Axis], ByPoint]:
     """Axes without the one of repetitions, and the results of its cells as one.
 
     Seconds are their mean. Cells of the same images under the same conditions count once: their
