@@ -47,11 +47,12 @@ def run(options: Namespace) -> None:
         run_folder.require_apart(recipe.data, options.report, "--report FOLDER")
     folder = cli.run_folder(recipe.output, name)
     run_folder.check_folder(recipe, folder, evaluates=False)
-    from latentdc.modes import precision_put_back
-
-    with locks.locked(folder), precision_put_back():
+    with locks.locked(folder):
         ranks.say("prune", f"{name} by {recipe.prune.score}, in {folder}")
-        _prune(recipe, folder, options)
+        from latentdc.modes import precision_put_back
+
+        with precision_put_back():
+            _prune(recipe, folder, options)
 
 
 def _check(recipe: Recipe, options: Namespace) -> None:
