@@ -10,7 +10,6 @@ import re
 import secrets
 import shutil
 import socket
-import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -57,7 +56,8 @@ def _is_left(part: Path, end: str) -> bool:
     writer = re.fullmatch(r"([0-9a-f]{6})-(\d+)-[0-9a-f]{6}\.part", end)
     if writer is None:
         return False
-    process, since = int(writer[2]), time.time()
+    process = int(writer[2])
+    since: float | None = None
     if writer[1] == _machine():
         if process == os.getpid():
             return part.name not in _begun  # of an earlier process of that number
@@ -71,9 +71,20 @@ def _is_left(part: Path, end: str) -> bool:
             return False
     try:
         latest = max(one.lstat().st_mtime for one in (part, *part.rglob("*")))
-    except OSError:  # its writer is just renaming it
+        since = _now(part.parent) if since is None else since
+    except OSError:  # its writer is just renaming it, or the disk is full
         return False
     return since - latest > _ABANDONED
+
+
+def _now(folder: Path) -> float:
+    """The time by the clock that dates files in a folder, which may be another machine's."""
+    probe = folder / f".{_machine()}-{os.getpid()}-{secrets.token_hex(3)}.clock"
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 @cache

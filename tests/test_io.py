@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -192,12 +193,21 @@ def test_what_a_living_process_writes_is_kept_however_long_it_waits(tmp_path, ch
     living = left_by(path, child)
     living.write_text("half")
     began = living.stat().st_mtime
-    monkeypatch.setattr(temporaries.time, "time", lambda: began + 1e5)
+    monkeypatch.setattr(time, "time", lambda: began + 1e5)
     io.write_text(path, "whole")
     assert living.exists()
     os.utime(living, (0, 0))  # of an earlier process of that number
     io.write_text(path, "other")
     assert names(tmp_path) == ["notes.txt"]
+
+
+def test_what_a_process_elsewhere_writes_is_kept_where_its_clock_is_behind(tmp_path, monkeypatch):
+    elsewhere = left_by(tmp_path / "notes.txt", os.getpid(), "abcdef")
+    elsewhere.write_text("half")  # dated by the machine that holds the folder
+    ahead = time.time() + 1e5
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    io.write_text(tmp_path / "notes.txt", "whole")
+    assert names(tmp_path) == sorted([elsewhere.name, "notes.txt"])
 
 
 def test_a_number_that_no_process_can_have_is_of_none(tmp_path):
