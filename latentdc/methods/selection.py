@@ -147,13 +147,17 @@ def _require_enough(
 def _different(pool: SyntheticSet, rows: Tensor, start: SyntheticSet | None) -> Tensor:
     """Ascending positions among `rows` (n,) of a pool's different samples.
 
-    Of equal ones of a class the first is one; none is that stands in `start`.
+    Of equal ones of a class the first is one; none is that stands in `start`, be it as levels in
+    one set and as floats in the other.
     """
+    mixed = start is not None and start.images.dtype != pool.images.dtype
 
     def contents(one: SyntheticSet, rows: Sequence[int]) -> Iterator[tuple[int, int]]:
         labels = one.labels.tolist()
         for row in rows:
-            yield labels[row], hash_bytes(one.images[row : row + 1].numpy().tobytes())
+            sample = one.images[row : row + 1]
+            sample = as_floats(sample) if mixed else sample
+            yield labels[row], hash_bytes(sample.numpy().tobytes())
 
     known = set() if start is None else set(contents(start, range(len(start))))
     fresh = []

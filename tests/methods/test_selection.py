@@ -10,6 +10,7 @@ from latentdc import inputs
 from latentdc.data.open import open_splits
 from latentdc.distill import main as distill
 from latentdc.errors import InputError
+from latentdc.images import as_floats
 from latentdc.methods.context import Context
 from latentdc.methods.selection import best_rows, selection
 from latentdc.prune.coreset import Coreset
@@ -166,6 +167,12 @@ def test_a_set_is_not_filled_up_with_images_that_it_has(monkeypatch, capsys):
     for select in (Select(), Select(kind="random")):
         with pytest.raises(InputError, match=rf"the core set has {kept - 2} cand.*prune\.keep"):
             chosen(ipc=kept + 1, start="two", select=select)
+
+
+def test_a_float_copy_of_an_image_is_the_same_candidate(monkeypatch):
+    monkeypatch.setitem(OPENED, "floats", replace(POOL, images=as_floats(POOL.images)))
+    with pytest.raises(InputError, match="the pool has 9 candidates of class 'rows', and 10"):
+        chosen(ipc=11, pool="floats", start="start")
 
 
 def test_equal_images_of_a_pool_are_one_candidate(monkeypatch):
