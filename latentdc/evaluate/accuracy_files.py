@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from accelerate import Accelerator
 from torch import distributed
@@ -14,6 +14,7 @@ from latentdc import io, ranks
 from latentdc.evaluate.setting import Accuracy
 from latentdc.results.result import share
 
+Machine = Mapping[str, Any]  # its facts, as of `Result`
 _PATIENCE = timedelta(days=30)  # between the first process to finish and the last
 
 
@@ -51,18 +52,21 @@ class TrainingKey:
         content = io.read_json(path)
         if not isinstance(content, dict):
             raise ValueError("it holds no mapping")
-        top5 = content.get("top5")
+        top5, machine = content.get("top5"), content.get("machine")
+        if not isinstance(machine, dict | None):
+            raise ValueError("its machine is no mapping")
         found = Accuracy(share(content.get("accuracy")), None if top5 is None else share(top5))
-        if content != self._content(found):
+        if content != self._content(found, machine):
             raise ValueError("it is of another training, or not as it was written")
         return found
 
-    def write(self, path: Path, accuracy: Accuracy) -> None:
-        """Write its file, whole or not at all."""
-        io.write_json(path, self._content(accuracy))
+    def write(self, path: Path, accuracy: Accuracy, machine: Machine | None = None) -> None:
+        """Write its file, with the machine that it was done on, whole or not at all."""
+        io.write_json(path, self._content(accuracy, machine))
 
-    def _content(self, accuracy: Accuracy) -> dict[str, object]:
+    def _content(self, accuracy: Accuracy, machine: Machine | None) -> dict[str, object]:
         content = {**asdict(self), "accuracy": accuracy.top1, "top5": accuracy.top5}
+        content |= {} if machine is None else {"machine": dict(machine)}
         return {**content, "checksum": io.fingerprint(content)}
 
 
@@ -70,19 +74,27 @@ Accuracies = dict[TrainingKey, Accuracy]
 
 
 def cached_accuracy(
-    key: TrainingKey, folder: Path | None, train: Callable[[], Accuracy]
+    key: TrainingKey,
+    folder: Path | None,
+    train: Callable[[], Accuracy],
+    machine: Machine | None = None,
 ) -> Accuracy:
     """The accuracy of a training, read from a folder or found by `train` and kept there.
 
     Another command that does the same training is waited for.
     """
-    return io.cached(folder, asdict(key), train, key.read, key.write, name=key.file)
+
+    def write(path: Path, accuracy: Accuracy) -> None:
+        key.write(path, accuracy, machine)
+
+    return io.cached(folder, asdict(key), train, key.read, write, name=key.file)
 
 
 def cached_accuracies(
     keys: Sequence[TrainingKey],
     folder: Path | None,
     train: Callable[[Sequence[TrainingKey]], Sequence[Accuracy]],
+    machine: Machine | None = None,
 ) -> Accuracies:
     """`cached_accuracy` of trainings of which `train` does the missing ones together."""
     done: Accuracies = {}
@@ -98,13 +110,36 @@ def cached_accuracies(
             settle(place + 1, [*missing, key])  # so that all of them are locked
             return done[key]
 
-        found = cached_accuracy(key, folder, make)
+        found = cached_accuracy(key, folder, make, machine)
         if key not in done:
             done[key] = found
             settle(place + 1, missing)
 
     settle(0, [])
     return done
+
+
+def machine_of(keys: Sequence[TrainingKey], folder: Path | None, here: Machine) -> dict[str, Any]:
+    """Facts of the machine that trainings were done on; one that differs between them names all.
+
+    Those without a file, or whose file does not tell, were done `here`.
+    """
+    told = [here]
+    if folder is not None:
+        told = [_machine(folder / key.file) or here for key in keys]
+    found = {}
+    for name in dict.fromkeys(name for one in told for name in one):
+        values = list(dict.fromkeys(str(one.get(name)) for one in told))
+        found[name] = told[0].get(name) if len(values) == 1 else " and ".join(values)
+    return found
+
+
+def _machine(path: Path) -> Machine | None:
+    """What the file of a training tells."""
+    try:
+        return cast(Machine | None, io.read_json(path).get("machine"))
+    except (OSError, ValueError, AttributeError):  # another command is just making it again
+        return None
 
 
 def groups_of(

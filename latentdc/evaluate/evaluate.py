@@ -143,7 +143,7 @@ def score_sets(
         soft_labels.fitting_store(labels, protocol, _by_hash(rows))
     labelling = soft_labels.open_labelling(protocol, setting)
     protocol = protocol if labelling is None else labelling.protocol
-    accuracies = _accuracies(rows, protocol, setting, labelling, labels)
+    accuracies, machines = _accuracies(rows, protocol, setting, labelling, labels)
     unseen = _unseen(rows, protocol.students)
     sizes = runtime.main_alone(setting.accelerator, lambda: _image_bytes(rows))
     shared = _shared_facts(protocol, setting) | {"ipc": ipc or -(-images // classes)}
@@ -169,6 +169,7 @@ def score_sets(
                     top5=None if None in top5 else top5,
                     labels=facts,
                     image_bytes=sizes[name],
+                    machine=machines[name, student],
                     **shared,
                 )
             )
@@ -197,7 +198,6 @@ def _shared_facts(protocol: EvalProtocol, setting: Setting) -> dict[str, Any]:
         "test": set_hash(setting.test),
         "data": setting.test.name,
         "preprocessing": io.as_read_back(setting.normalization.facts()),
-        "machine": asdict(runtime.this_machine(setting.accelerator)),
     }
 
 
@@ -285,8 +285,10 @@ def _accuracies(
     setting: Setting,
     labelling: soft_labels.Labelling | None,
     labels: Path | None,
-) -> dict[tuple[str, str], list[Accuracy]]:
-    """Accuracies by set and student, of each seed; what is missing is trained, the longest first.
+) -> tuple[dict[tuple[str, str], list[Accuracy]], dict[tuple[str, str], dict[str, Any]]]:
+    """Accuracies by set and student, of each seed, and the machine that they were found on.
+
+    What is missing is trained, the longest first.
 
     Each process takes the next one as soon as it is free, so that none waits long for the last. An
     accuracy does not depend on the process that finds it. Of fewer trainings than processes, all
@@ -295,6 +297,8 @@ def _accuracies(
     """
     accelerator, teachers = setting.accelerator, None if labelling is None else labelling.hash
     jobs, plan = _jobs(rows, protocol, setting, teachers)
+    here = asdict(runtime.this_machine(accelerator))
+    filed = {key: key for key in jobs}  # whose file holds it
     done = accuracy_files.read_accuracies(list(jobs), setting.folder, accelerator)
     missing = [key for key in jobs if key not in done]
     divides = len(jobs) < accelerator.num_processes
@@ -325,7 +329,8 @@ def _accuracies(
         if by_all is None or not divides:
             alone.append(key)
             continue
-        find = partial(accuracy_files.cached_accuracy, by_all, setting.folder)
+        filed[key] = by_all
+        find = partial(accuracy_files.cached_accuracy, by_all, setting.folder, machine=here)
         what = f"the student {key.student} with seed {key.seed}"
         done[key] = runtime.together(accelerator, find, partial(train_one, key, what))
         bar.update()
@@ -336,12 +341,20 @@ def _accuracies(
     for index in runtime.shared_out(len(groups), accelerator):
         before = sum(map(len, groups[:index]))  # those that others have begun count too
         bar.update(begun + before - bar.n)
-        trained |= accuracy_files.cached_accuracies(groups[index], setting.folder, train)
+        trained |= accuracy_files.cached_accuracies(groups[index], setting.folder, train, here)
     bar.update(len(missing) - bar.n)
     bar.close()
     for part in accuracy_files.gather_accuracies(trained, accelerator):
         done |= part
-    return {row: [done[key] for key in each] for row, each in plan.items()}
+
+    def machines() -> dict[tuple[str, str], dict[str, Any]]:
+        return {
+            row: accuracy_files.machine_of([filed[key] for key in each], setting.folder, here)
+            for row, each in plan.items()
+        }
+
+    found = {row: [done[key] for key in each] for row, each in plan.items()}
+    return found, runtime.main_alone(accelerator, machines)
 
 
 def _train(

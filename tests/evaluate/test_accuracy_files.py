@@ -4,6 +4,7 @@ import re
 from dataclasses import asdict, replace
 
 import pytest
+import torch
 from accelerate import Accelerator
 
 from latentdc.evaluate.accuracy_files import (
@@ -122,6 +123,22 @@ def test_bytes_that_are_no_text_are_not_believed(tmp_path, capsys):
     (tmp_path / ROW.file).write_bytes(b"\xff\xfe\x00{")
     assert read(tmp_path, ROW) is None
     assert "is no finished training" in capsys.readouterr().err
+
+
+def test_a_result_tells_the_machine_of_its_trainings_and_not_the_one_that_read_them(
+    tmp_path, monkeypatch
+):
+    def threads(seeds, trainings=tmp_path):
+        options = {"normalization": Normalization(), "trainings": trainings}
+        (made,) = evaluate_sets(stripes(9), TEST, protocol(seeds=seeds), **options)
+        return made.machine["threads"]
+
+    for count in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda: count)  # noqa: B023
+        assert threads(1) == 1
+    assert threads(2) == "1 and 2" and threads(2, None) == 2
+    for path in tmp_path.glob("*.json"):
+        assert json.loads(path.read_text())["machine"]["threads"] in (1, 2)
 
 
 def test_an_evaluation_trains_a_row_again_that_is_not_believed(tmp_path, capsys):
