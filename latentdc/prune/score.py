@@ -197,6 +197,16 @@ def scored(scoring: Scoring) -> ScoreTable:
     if prune.scores is not None:
         ranks_by = prune.base_of(prune.score) or prune.score
         table = read_scores(Path(prune.scores), train, ranks_by).with_features(features)
+        lacking = [
+            name
+            for name in prune.columns
+            if name not in table.columns and (is_own(name) or not RULES[name].chooses)
+        ]
+        if lacking:
+            ranks.warn(
+                f"prune.columns: {', '.join(lacking)} not in {prune.scores}, and nothing is scored "
+                "beside scores that are there; leave prune.scores or prune.columns out."
+            )
         if kept is not None and saves and not kept.exists():
             replace(table, features_hash=None).save(kept)  # by content, so that it fits every copy
         return table

@@ -9,6 +9,7 @@ from latentdc.prune import score as module
 from latentdc.prune.prune import prune_dataset
 from latentdc.prune.rules import sets
 from latentdc.prune.rules.sampling import random_scores
+from latentdc.ranks import warn
 from latentdc.recipe import Prune, Scorer
 from tests.prune.toys import colours
 
@@ -120,6 +121,16 @@ def test_a_set_keeps_the_hardness_that_it_was_chosen_by(tmp_path):
     (tmp_path / "s.csv").write_text("aum\n" + "\n".join(str(i) for i in range(8)))
     coreset = prune_dataset(dataset, Prune(score="ccs", count=4, scores=f"{tmp_path}/s.csv"))
     assert coreset.scores.tolist() == [-float(i) for i in range(8)]  # of AUM, low is hard
+
+
+def test_columns_that_given_scores_lack_are_said(tmp_path, capsys):
+    (tmp_path / "s.csv").write_text("aum\n" + "\n".join(str(i) for i in range(8)))
+    given = {"score": "aum", "count": 4, "scores": f"{tmp_path}/s.csv"}
+    warn.cache_clear()
+    prune_dataset(colours(8), Prune(columns=["aum", "ccs"], **given))
+    assert "prune.columns" not in capsys.readouterr().err
+    prune_dataset(colours(8), Prune(columns=["el2n", "loss"], **given))
+    assert "warning: prune.columns: el2n, loss not in " in capsys.readouterr().err
 
 
 def test_a_global_ranking_that_would_empty_classes_says_so_once(tmp_path, capsys):
