@@ -8,6 +8,7 @@ changed data are decoded anew. One process decodes, with a progress bar, while t
 killed one leaves nothing under a final name.
 """
 
+import errno
 import hashlib
 import math
 import os
@@ -36,6 +37,9 @@ from latentdc.recipe import Data
 from latentdc.runtime import cores
 
 _CHUNK = 64  # images per task of a thread, or fewer if they take more than
+# Of a system that has no room, or no server, for now: no image is left out of a cache for that.
+_OF_THE_SYSTEM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT)
+_COMPARED = 64  # images of files that may be others than those that were decoded
 _BLOCK = 2**20  # bytes that they are decoded to
 
 _LEVELS, _SAMPLES = "images.bin", "samples.safetensors"  # of a split in the cache
@@ -56,6 +60,7 @@ class EncodedSplit:
         fingerprint: changes when the files change; None of a split that is too small to be kept.
         read: row -> the encoded image, callable from threads; OSError where there is none.
         locate: row -> file or row, for messages.
+        changed: `last_change` of the files.
     """
 
     name: str
@@ -64,6 +69,7 @@ class EncodedSplit:
     fingerprint: str | None
     read: Callable[[int], bytes]
     locate: Callable[[int], str]
+    changed: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,6 +84,7 @@ class EncodedSplit:
             labels=labels,
             class_names=kept,
             fingerprint=self.fingerprint,
+            changed=self.changed,
             read=lambda row: self.read(places[row]),
             locate=lambda row: self.locate(places[row]),
         )
@@ -152,6 +159,8 @@ class EncodedSplit:
         except UnidentifiedImageError:
             return "it is no image"
         except UNREADABLE as error:
+            if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
+                raise
             return str(error) or type(error).__name__
 
 
@@ -184,10 +193,10 @@ def decoded(split: EncodedSplit, data: Data) -> Fields:
     if split.fingerprint is None:
         return split.in_memory(data.resolution)
     home = data.cache_folder / _key(split, data)
-    if not os.path.isdir(home):  # one under its final name is whole, also in a read-only cache
+    if not _is_of(home, split, data):  # else no lock, which a read-only cache could not hold
         advice = "pass another data.cache=FOLDER"
         with locks.locked(home, wait=True, every_process=True, advice=advice):
-            if not home.is_dir():
+            if not _is_of(home, split, data):
                 with io.writing(home) as part:
                     part.mkdir()
                     _decode_into(part, split, data)
@@ -200,6 +209,27 @@ def decoded(split: EncodedSplit, data: Data) -> Fields:
         raise InputError(
             f"the decoded images {home} are damaged ({reason}); remove them."
         ) from error
+
+
+def _is_of(home: Path, split: EncodedSplit, data: Data) -> bool:
+    """Whether a folder of the cache is there, and so whole, and of these files.
+
+    Others of the same names and sizes may have been given the same times, as tools that unpack or
+    copy do. So where the system saw one change since, contents of some images are compared.
+    """
+    if not os.path.isdir(home):
+        return False
+    try:
+        if split.changed <= home.stat().st_mtime_ns:
+            return True
+        known = {*io.load_tensors(home / _SAMPLES)["hashes"].tolist()}
+    except (OSError, ValueError):  # which is told where it is read
+        return True
+    rows = {len(split) * place // _COMPARED for place in range(_COMPARED)}
+    some = [split._decode(row, data.resolution) for row in sorted(rows)]
+    return all(
+        data.unreadable == "skip" if isinstance(one, str) else one[1] in known for one in some
+    )
 
 
 def holds_decoded(folder: Path) -> bool:

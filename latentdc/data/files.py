@@ -168,15 +168,16 @@ def require_plausible(unpacked: int, path: Path) -> None:
 def files_fingerprint(paths: Sequence[Path]) -> str:
     """Hex digits of files' places, sizes and times, which change where one of the files does.
 
-    Contents of one size may share a time that was set, as all of an archive often do, but not the
-    one at which the system saw the file change last. A link to a folder stands for that folder,
-    since it may come to lead to another one.
+    A link to a folder stands for that folder, since it may come to lead to another one.
     """
     homes = {home: os.path.realpath(home) for home in {path.parent for path in paths}}
     stats = [(os.fsencode(f"{homes[path.parent]}/{path.name}"), path.stat()) for path in paths]
-    return fingerprint(
-        [(ascii(name), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats]
-    )
+    return fingerprint([(ascii(name), stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+
+
+def last_change(paths: Sequence[Path]) -> int:
+    """Nanoseconds at which the system last saw one of the files change: no program can set it."""
+    return max((path.stat().st_ctime_ns for path in paths), default=0)
 
 
 # ---- Splits and shards by the names of files ----

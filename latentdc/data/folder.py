@@ -89,6 +89,7 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
         labels=torch.tensor(labels, dtype=torch.int64),
         class_names=tuple(kept),
         fingerprint=files.files_fingerprint(paths),
+        changed=files.last_change(paths),
         read=lambda row: read_picture(paths[row]),
         locate=lambda row: printable(paths[row]),
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from latentdc.data.classes import LABEL_NAMES, numbered, one_form
 from latentdc.data.encoded import EncodedSplit
-from latentdc.data.files import chosen_split, files_fingerprint
+from latentdc.data.files import chosen_split, files_fingerprint, last_change
 from latentdc.data.hub import open_tables
 from latentdc.data.parquet import SampleTable
 from latentdc.errors import InputError, in_short, nearest
@@ -74,6 +74,7 @@ def encoded_table(
         labels=labels,
         class_names=tuple(names),
         fingerprint=f"{files} {image} {label}",
+        changed=last_change(table.files),
         read=read,
         locate=lambda row: f"{name}, row {row}",
     )

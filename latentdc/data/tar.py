@@ -130,6 +130,7 @@ def tar_split(data: Data, split: str | None) -> EncodedSplit:
         labels=labels,
         class_names=tuple(names),
         fingerprint=f"{files.files_fingerprint(paths)} {inner} {data.label}",
+        changed=files.last_change(paths),
         read=lambda row: _read(paths, kept[row]),
         locate=lambda row: _named(paths, kept[row]),
     )

@@ -50,11 +50,35 @@ def test_a_file_of_the_same_size_and_time_is_decoded_anew(tree):
     before = open_tree(tree)
     path = tree / "train/cat/0.bmp"
     size = path.stat().st_size
+    time.sleep(0.02)  # longer than a tick of the clock that dates files
     picture(99).save(path)
     os.utime(path, (0, 0))
     assert path.stat().st_size == size
-    after = open_tree(tree)
-    assert (before.hashes != after.hashes).tolist() == [True] + [False] * 5
+    for _ in range(2):
+        after = open_tree(tree)
+        assert (before.hashes != after.hashes).tolist() == [True] + [False] * 5
+
+
+def test_no_image_is_left_out_because_the_system_has_no_room_to_open_it(tree, monkeypatch):
+    def full(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("latentdc.data.folder.read_picture", full)
+        with pytest.raises(OSError, match="Too many open files"):
+            open_tree(tree, unreadable="skip")
+    assert len(open_tree(tree, unreadable="skip")) == 6
+
+
+def test_files_whose_rights_change_stay_decoded_also_in_a_cache_that_is_read_only(
+    tree, monkeypatch
+):
+    before = open_tree(tree)
+    time.sleep(0.02)  # longer than a tick of the clock that dates files
+    for path in tree.rglob("*.png"):
+        path.chmod(0o444)
+    monkeypatch.setattr(encoded.locks, "locked", lambda *_, **__: pytest.fail("written to"))
+    assert torch.equal(open_tree(tree).images, before.images)
 
 
 @pytest.mark.smoke
