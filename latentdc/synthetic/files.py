@@ -109,9 +109,35 @@ def _pngs(images: Sequence[bytes], first: int) -> pa.Array:
 def read_set(folder: Path) -> tuple[dict[str, Any], int]:
     """The fields of the `SyntheticSet` in a folder, by name, and the bytes of its samples there.
 
+    Where another one takes its place meanwhile, that one is read, and nothing of the first.
+
     Raises:
         InputError: a file is missing or damaged, has no rows, or holds what no set has.
     """
+    for _ in range(4):
+        begun = _identity(folder)
+        try:
+            found = _read_fields(folder)
+        except (InputError, OSError, IndexError):  # of no shard
+            if begun == _identity(folder):
+                raise
+        else:
+            if begun == _identity(folder):
+                return found
+    return _read_fields(folder)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What changes where another folder takes the place of this one; None between the two."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_ctime_ns
+
+
+def _read_fields(folder: Path) -> tuple[dict[str, Any], int]:
+    """See `read_set`."""
     images, labels, class_names, size = _read_rows(folder)
     fields = {"images": images, "labels": labels, "class_names": class_names}
     with layout.reading(folder / layout.PROVENANCE):

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -10,7 +11,7 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from latentdc import pictures, temporaries
+from latentdc import io, pictures, temporaries
 from latentdc.errors import InputError
 from latentdc.synthetic import SyntheticSet, files, synthetic_set
 from latentdc.synthetic import folder as layout
@@ -314,3 +315,25 @@ def test_results_of_another_set_are_not_added(tmp_path):
     with pytest.raises(InputError, match="does not hold this set"):
         made.add_results(folder, {"rows": []})
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_nothing_of_a_set_that_is_replaced_while_it_is_read_is_mixed_into_the_other(
+    tmp_path, monkeypatch, damaged
+):
+    one = random_set()
+    other = replace(one, images=255 - one.images, z=-one.z)
+    one.save_pretrained(tmp_path / "set")
+    read = io.read_json
+
+    def replaced(path):
+        """The rows are read by now, and the latents are not."""
+        monkeypatch.setattr(io, "read_json", read)
+        other.save_pretrained(tmp_path / "set")
+        if damaged:  # between the two
+            raise FileNotFoundError(path)
+        return read(path)
+
+    monkeypatch.setattr(io, "read_json", replaced)
+    found = SyntheticSet.from_pretrained(tmp_path / "set")
+    assert torch.equal(found.z, other.z) and torch.equal(found.images, other.images)
