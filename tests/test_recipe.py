@@ -108,7 +108,7 @@ REFUSED = [
     (
         Recipe,
         {"distill": Matching(lr_z=0.0), "prior": PriorSettings(kind="pixel")},
-        r"lr_c=1 with prior\.kind=pixel: nothing would move",
+        r"lr_c=auto with prior\.kind=pixel: nothing would move",
     ),
     (Recipe, {"ipc": 0}, r"ipc is at least 1 image per class, got 0"),
     (Recipe, {"threads": 0}, r"threads is at least 1, got 0"),

@@ -65,7 +65,7 @@ def test_half_a_checkpoint_does_not_count(run):
 @pytest.mark.parametrize("saved", ["checkpoints/step-00000005", "synthetic"])
 def test_saved_latents_belong_to_their_recipe(run, saved):
     (run / saved).mkdir(parents=True)
-    with pytest.raises(InputError, match=r"distill\.lr_z is 0\.1 and was 1\.0"):
+    with pytest.raises(InputError, match=r"distill\.lr_z is 0\.1 and was 'auto'"):
         run_folder.check_folder(replace(RECIPE, distill=Matching(lr_z=0.1)), run)
 
 

@@ -45,8 +45,8 @@ class Matching:
 
     Attributes:
         steps: updates of z and c.
-        lr_z: learning rate of the latents (pixels, for the pixel prior); `auto` chooses it
-            by short trials before the first step.
+        lr_z: learning rate of the latents (pixels, for the pixel prior); `auto`, a rate of SGD,
+            is chosen by short trials before the first step.
         lr_c: learning rate of the class conditions; 0 keeps them as they are, `auto` likewise.
         momentum: of SGD, for both.
         optimizer: `sgd`, or `adam`, whose rates are of another scale.
@@ -59,13 +59,13 @@ class Matching:
         grid_every: steps between pictures of the synthetic images; 0 draws none.
 
     Examples:
-        >>> latentdc.Matching(steps=200, lr_z="auto", lr_c=0.1).steps
+        >>> latentdc.Matching(steps=200, lr_c=0.1).steps
         200
     """
 
     steps: int = 1000
-    lr_z: float | Literal["auto"] = 1.0
-    lr_c: float | Literal["auto"] = 1.0
+    lr_z: float | Literal["auto"] = "auto"
+    lr_c: float | Literal["auto"] = "auto"
     momentum: float = 0.5
     optimizer: Literal["sgd", "adam"] = "sgd"
     classes_per_step: int | None = None

@@ -30,6 +30,7 @@ PIXEL = Recipe(
     data=Data(resolution=8),
     prior=PriorSettings(kind="pixel"),
     objective=ObjectiveSettings(network="convnet3@8"),
+    distill=Matching(lr_z=1.0, lr_c=1.0),
     ipc=3,
 )
 
@@ -85,7 +86,7 @@ def test_training_students_between_steps_is_counted():
 
 
 def test_images_latents_and_core_set_are_counted():
-    told = lines(replace(PIXEL, prune=Prune(keep=0.5), distill=Matching(steps=1500)))
+    told = lines(replace(PIXEL, prune=Prune(keep=0.5), distill=Matching(steps=1500, lr_z=1.0)))
     assert told["data"] == "digits, 8 px"
     assert told["training images"] == "1,437 of 10 classes"
     assert told["core set"] == "about 718 images"
@@ -94,10 +95,19 @@ def test_images_latents_and_core_set_are_counted():
     assert told["steps"] == "1,500" and "denoiser" not in told
 
 
-def test_trials_of_rates_are_counted_where_something_moves_at_such_a_rate(weights):
-    auto = Matching(steps=100, lr_z=1.0, lr_c="auto")
-    assert lines(replace(PIXEL, distill=auto))["steps"] == "100"  # pixels have no conditions
-    assert "120 of them trials" in lines(replace(diffusion(weights), distill=auto))["steps"]
+@pytest.mark.parametrize(
+    ("kind", "rates", "trials"),
+    [
+        ("pixel", {}, 120),
+        ("pixel", {"lr_z": 1.0}, 0),  # pixels have no conditions
+        ("diffusion", {"lr_z": 1.0}, 120),
+        ("diffusion", {"lr_z": 1.0, "lr_c": 0.1}, 0),
+    ],
+)
+def test_trials_are_counted_where_a_rate_is_to_be_chosen(kind, rates, trials, weights):
+    recipe = PIXEL if kind == "pixel" else diffusion(weights)
+    told = lines(replace(recipe, distill=Matching(steps=100, **rates)))["steps"]
+    assert told == ("220, up to 120 of them trials of rates" if trials else "100")
 
 
 def test_chosen_classes_are_counted_alone():
@@ -115,7 +125,7 @@ def test_a_named_subset_is_counted_alone():
 
 def test_mini_batches_of_classes_cost_their_share():
     whole = lines(PIXEL)
-    part = lines(replace(PIXEL, distill=Matching(steps=1000, classes_per_step=2)))
+    part = lines(replace(PIXEL, distill=Matching(steps=1000, lr_z=1.0, classes_per_step=2)))
     assert part["classes per step"] == "2, so that each class is moved 200 times"
     assert "classes per step" not in whole and part["latents"] == whole["latents"]
 

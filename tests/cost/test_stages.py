@@ -54,7 +54,7 @@ PIXEL = Recipe(
     data=Data(resolution=8),
     prior=PriorSettings(kind="pixel"),
     objective=ObjectiveSettings(network="convnet3@8", batch=20),
-    distill=Matching(steps=7),
+    distill=Matching(steps=7, lr_z=1.0),
     evaluate=Evaluate(students=["convnet3@8"], seeds=2, steps=10, rows=["distilled", "random"]),
     ipc=3,
 )
@@ -299,7 +299,7 @@ def test_denoising_costs_one_call_there_and_back_and_the_decoder_at_the_end(tmp_
         PIXEL,
         prior=PriorSettings(weights=str(tmp_path), steps=8, guidance=2.0),
         objective=ObjectiveSettings(kind="denoise", denoise=Denoising(share=0.5)),
-        distill=Matching(steps=7, init="real"),
+        distill=Matching(steps=7, lr_z=1.0, lr_c=0.0, init="real"),
     )
     images = CLASSES * recipe.ipc
     prior = small.load(str(tmp_path), resolution=8, steps=8, guidance=2.0, device="meta")

@@ -20,7 +20,7 @@ SCORED = "prune: {keep: 0.5, scorer: {network: convnet3@8, epochs: 3, lr: 0.2, b
 REST = """
 prior: {kind: pixel}
 objective: {kind: dm, network: convnet3@4, batch: 4}
-distill: {steps: 12, lr_z: 1.0, checkpoint_every: 4}
+distill: {steps: 12, lr_z: 1.0, lr_c: 1.0, checkpoint_every: 4}
 evaluate: {students: [convnet3@2], seeds: 2, steps: 2, rows: [distilled, random]}
 threads: 1
 """
@@ -42,21 +42,21 @@ prior: {kind: pixel}
 objective:
   {kind: mtt, network: convnet3@4, trajectory: {syn_steps: 2, expert_epochs: 1, max_start_epoch: 1}}
 experts: {count: 2, epochs: 1}
-distill: {steps: 2, lr_z: 1.0}
+distill: {steps: 2, lr_z: 1.0, lr_c: 1.0}
 evaluate: {rows: []}
 threads: 1
 """,
     "guided.yaml": f"{GUIDED}method: {{kind: sampling}}\nipc: 2\n",
     "refined.yaml": f"""{GUIDED}method: {{kind: refine}}
 objective: {{kind: dm, network: convnet3@4, batch: 4}}
-distill: {{steps: 6, lr_z: 1.0, checkpoint_every: 2}}
+distill: {{steps: 6, lr_z: 1.0, lr_c: 1.0, checkpoint_every: 2}}
 """,
     "divided.yaml": """
 data: {source: digits, resolution: 8}
 prune: {keep: 0.5, scorer: {network: convnet3@8, epochs: 6, lr: 0.2, batch: 64}}
 prior: {kind: pixel}
 objective: {kind: dm, network: convnet3@4, batch: 4}
-distill: {steps: 4, lr_z: 1.0}
+distill: {steps: 4, lr_z: 1.0, lr_c: 1.0}
 evaluate:
   students: [convnet3@4]
   seeds: 1

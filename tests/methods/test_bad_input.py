@@ -271,11 +271,11 @@ def test_latents_that_are_not_finite_never_reach_a_checkpoint_or_a_set(tmp_path)
 
     with pytest.raises(RunError, match="latents are no longer finite after 3 steps"):
         context = checkpoint.in_folder(tmp_path / "run", Context())
-        run(Matching(steps=9, checkpoint_every=1), context)
+        run(Matching(steps=9, lr_z=1.0, checkpoint_every=1), context)
     kept = {path.split("/")[0] for path in contents(tmp_path / "run" / "checkpoints")}
     assert kept == {"step-00000001", "step-00000002"}
     with pytest.raises(RunError, match="after 3 steps"):
-        run(Matching(steps=3))
+        run(Matching(steps=3, lr_z=1.0))
 
 
 def test_a_folder_with_the_checkpoint_of_another_set_is_refused(tmp_path):

@@ -38,7 +38,7 @@ def matched(strength=0.25, kind=Pull, **settings):
     objective = kind(strength)
     start = match(dataset(), prior, objective, Matching(steps=0), Context(ipc=1)).z
     objective.steps.clear()
-    settings = {"lr_z": "auto", "momentum": 0.0, "steps": 1} | settings
+    settings = {"momentum": 0.0, "steps": 1} | settings  # rates are auto where none is given
     return (
         match(dataset(), prior, objective, Matching(**settings), Context(ipc=1)),
         start,
@@ -130,7 +130,7 @@ def test_students_of_several_steps_begin_at_the_first_gradient(outer):
     settings = ObjectiveSettings(kind="dc", network="convnet3@4", batch=2, loops=loops)
     objective = build_objective(settings, num_classes=3, resolution=SIZE)
     prior = load_prior(PriorSettings(kind="pixel", weights=None), resolution=SIZE)
-    chosen = Matching(lr_z="auto", steps=2)
+    chosen = Matching(steps=2)
     made = match(dataset(), prior, objective, chosen, Context(ipc=1))
     assert made.provenance["lr_z"] > 0
 
@@ -146,4 +146,4 @@ def test_the_word_is_known_and_others_are_refused():
     with pytest.raises(InputError, match="between 0 and 1e38, or auto, got -1"):
         Matching(lr_z=-1)
     with pytest.raises(InputError, match=r"lr_c=auto is a rate of SGD.*adam; give it a number"):
-        Matching(lr_c="auto", optimizer="adam")
+        Matching(lr_z=0.1, optimizer="adam")
