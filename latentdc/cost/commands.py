@@ -127,12 +127,14 @@ def _method(recipe: Recipe, sizes: Sizes | None, hardware: Hardware) -> Counted:
         if isinstance(prior, DiffusionPrior):
             check_guides(prior, recipe.sampling)
             if sizes is not None:
-                found, told = sampling_costs(recipe, prior, sizes, hardware)
+                sampling, told = sampling_costs(recipe, prior, sizes, hardware)
+                found += sampling
                 lines |= told
     if prior is not None and classes is not None and recipe.matches:
         from latentdc.cost.methods import matching_costs
 
-        found, told = matching_costs(recipe, prior, classes, hardware)
+        matching, told = matching_costs(recipe, prior, classes, hardware)
+        found += matching
         lines |= told
     elif not recipe.samples or not known:
         found.append(_other_method(recipe, sizes, known))
