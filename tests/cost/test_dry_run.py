@@ -222,6 +222,7 @@ def test_inversion_and_guides_that_go_back_are_counted(weights):
 def test_both_stages_of_a_refinement_are_counted(weights):
     told = lines(replace(diffusion(weights), method=MethodSettings(kind="refine")))
     assert told["sampled images"] and told["steps"] == "1,000"
+    assert all("MAC" in told[stage] for stage in ("sampling", "distilling"))
 
 
 def test_a_plan_is_for_the_memory_that_is_told_and_the_least_where_none_is(weights):
