@@ -66,7 +66,7 @@ def hash_pixels(pixels: NDArray[np.uint8]) -> int:
 
 
 def open_picture(content: bytes) -> Image.Image:
-    """An encoded image, not decoded yet; only formats whose decoder runs no other program.
+    """An encoded image, decoded yet where it is a PNG; only formats whose decoder runs no other program.
 
     Raises:
         OSError, SyntaxError, ValueError, ...: one of `UNREADABLE`, where it is no such image.
@@ -76,13 +76,13 @@ def open_picture(content: bytes) -> Image.Image:
     image = Image.open(BytesIO(content), formats=FORMATS)
     if image.format in ("JPEG", "MPO") and _scans(content) > _MOST_SCANS:
         raise ValueError(f"it is a JPEG of more than {_MOST_SCANS} scans, made to take long")
-    if image.format == "PNG" and _lacks_rows(content):
-        raise OSError("it is a PNG whose last rows are missing")  # which Pillow leaves black
     if _is_deep(image, content):
         raise ValueError(
             f"it has more than 8 bits per channel (mode {image.mode}); images need 8: convert it, "
             "for example with `magick mogrify -depth 8`"
         )
+    if image.format == "PNG" and _ends_black(image, content) and _lacks_rows(content):
+        raise OSError("it is a PNG whose last rows are missing")  # which Pillow leaves black
     return image
 
 
@@ -135,8 +135,15 @@ def _scans(jpeg: bytes) -> int:
     return scans
 
 
+def _ends_black(image: Image.Image, png: bytes) -> bool:
+    """Whether the last row of a PNG is black or clear, or need not be what its data end with."""
+    interlaced = png[28] != 0
+    last = (0, image.height - 1, image.width, image.height)
+    return interlaced or image.crop(last).getbbox() is None
+
+
 def _lacks_rows(png: bytes) -> bool:
-    """Whether the data of a PNG end, as if whole, before its last row."""
+    """Whether the data of a PNG end, as if whole, before its last row; unpacks them once more."""
     width, height, depth, color, _, _, interlaced = struct.unpack_from(">IIBBBBB", png, 16)
     bits = depth * _PNG_CHANNELS[color]
     missing = sum(
