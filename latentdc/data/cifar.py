@@ -14,7 +14,7 @@ import torch
 
 from latentdc.data.decode import pointer, ppm
 from latentdc.data.encoded import EncodedSplit
-from latentdc.data.files import files_fingerprint, last_change
+from latentdc.data.files import fingerprint_and_change
 from latentdc.errors import InputError
 from latentdc.io import require_file
 from latentdc.recipe import Data
@@ -113,13 +113,14 @@ def cifar_split(
             f"class names (up to {int(labels.max())}); a file is damaged, unpack it again."
         )
     pixels = table[:, len(layout.names) :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    name, paths = f"{data.source} {split}", [folder / file for file in files]
+    name = f"{data.source} {split}"
+    known, changed = fingerprint_and_change([folder / file for file in files])
     return EncodedSplit(
         name=name,
         labels=labels,
         class_names=tuple(names),
-        fingerprint=f"{column} {files_fingerprint(paths)}",
-        changed=last_change(paths),
+        fingerprint=f"{column} {known}",
+        changed=changed,
         read=lambda row: ppm(pixels[row]),
         locate=lambda row: f"{name}, row {row}",
     )

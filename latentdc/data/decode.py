@@ -66,7 +66,7 @@ def hash_pixels(pixels: NDArray[np.uint8]) -> int:
 
 
 def open_picture(content: bytes) -> Image.Image:
-    """An encoded image, decoded yet where it is a PNG; only formats whose decoder runs no other program.
+    """An encoded image, a PNG decoded; only formats whose decoder runs no other program.
 
     Raises:
         OSError, SyntaxError, ValueError, ...: one of `UNREADABLE`, where it is no such image.

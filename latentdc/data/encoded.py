@@ -60,7 +60,7 @@ class EncodedSplit:
         fingerprint: changes when the files change; None of a split that is too small to be kept.
         read: row -> the encoded image, callable from threads; OSError where there is none.
         locate: row -> file or row, for messages.
-        changed: `last_change` of the files.
+        changed: nanoseconds at which the system last saw one of its files change.
     """
 
     name: str

@@ -165,19 +165,19 @@ def require_plausible(unpacked: int, path: Path) -> None:
         )
 
 
-def files_fingerprint(paths: Sequence[Path]) -> str:
-    """Hex digits of files' places, sizes and times, which change where one of the files does.
+def fingerprint_and_change(paths: Sequence[Path]) -> tuple[str, int]:
+    """What tells files from others without reading them.
 
     A link to a folder stands for that folder, since it may come to lead to another one.
+
+    Returns:
+        Hex digits of their places, sizes and times, which change where one of the files does;
+        nanoseconds at which the system last saw one change, which no program can set.
     """
     homes = {home: os.path.realpath(home) for home in {path.parent for path in paths}}
     stats = [(os.fsencode(f"{homes[path.parent]}/{path.name}"), path.stat()) for path in paths]
-    return fingerprint([(ascii(name), stat.st_size, stat.st_mtime_ns) for name, stat in stats])
-
-
-def last_change(paths: Sequence[Path]) -> int:
-    """Nanoseconds at which the system last saw one of the files change: no program can set it."""
-    return max((path.stat().st_ctime_ns for path in paths), default=0)
+    facts = [(ascii(name), stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return fingerprint(facts), max((stat.st_ctime_ns for _, stat in stats), default=0)
 
 
 # ---- Splits and shards by the names of files ----

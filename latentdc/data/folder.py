@@ -84,12 +84,13 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
         paths += found
         labels += [label] * len(found)
     files.note_left_out(name, left_out)
+    known, changed = files.fingerprint_and_change(paths)
     return EncodedSplit(
         name=name,
         labels=torch.tensor(labels, dtype=torch.int64),
         class_names=tuple(kept),
-        fingerprint=files.files_fingerprint(paths),
-        changed=files.last_change(paths),
+        fingerprint=known,
+        changed=changed,
         read=lambda row: read_picture(paths[row]),
         locate=lambda row: printable(paths[row]),
     )

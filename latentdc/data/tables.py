@@ -14,7 +14,7 @@ from torch import Tensor
 
 from latentdc.data.classes import LABEL_NAMES, numbered, one_form
 from latentdc.data.encoded import EncodedSplit
-from latentdc.data.files import chosen_split, files_fingerprint, last_change
+from latentdc.data.files import chosen_split, fingerprint_and_change
 from latentdc.data.hub import open_tables
 from latentdc.data.parquet import SampleTable
 from latentdc.errors import InputError, in_short, nearest
@@ -68,13 +68,13 @@ def encoded_table(
             f"{int(labels.argmin())}; leave such rows out, or name another split."
         )
     # `datasets` makes new arrow files when its data set changes.
-    files = files_fingerprint(table.files)
+    files, changed = fingerprint_and_change(table.files)
     return EncodedSplit(
         name=name,
         labels=labels,
         class_names=tuple(names),
         fingerprint=f"{files} {image} {label}",
-        changed=last_change(table.files),
+        changed=changed,
         read=read,
         locate=lambda row: f"{name}, row {row}",
     )

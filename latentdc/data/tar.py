@@ -125,12 +125,13 @@ def tar_split(data: Data, split: str | None) -> EncodedSplit:
             f"{_named(paths, kept[int(labels.argmin())])}; each needs a .cls or .json beside it"
             + (f" with the key {data.label}." if data.label else ", or a folder of its class.")
         )
+    known, changed = files.fingerprint_and_change(paths)
     return EncodedSplit(
         name=name,
         labels=labels,
         class_names=tuple(names),
-        fingerprint=f"{files.files_fingerprint(paths)} {inner} {data.label}",
-        changed=files.last_change(paths),
+        fingerprint=f"{known} {inner} {data.label}",
+        changed=changed,
         read=lambda row: _read(paths, kept[row]),
         locate=lambda row: _named(paths, kept[row]),
     )
@@ -163,7 +164,8 @@ def _index(paths: Sequence[Path], data: Data) -> _Index:
     """The index of these files, made once by one process, and kept in the cache."""
     files.require_all_shards(paths, Path(data.source))
     files.require_no_gap(paths)
-    facts = {"tar": 3, "files": files.files_fingerprint(paths), "label": data.label}
+    known, _ = files.fingerprint_and_change(paths)
+    facts = {"tar": 3, "files": known, "label": data.label}
     return cached(
         data.cache_folder,
         facts,
