@@ -103,6 +103,9 @@ def _chosen(work: Work, settings: Matching, auto: list[str]) -> dict[str, float]
     first = {}
     for name in auto:
         value, gradient = sizes[name]
+        if name == "lr_c" and gradient == 0:  # at guidance 0 the denoiser is asked for no class
+            first[name] = 0.0
+            continue
         rate = MOVE * (1 - settings.momentum) * (value / gradient) ** 0.5 if gradient else 0.0
         if not 0 < rate <= 1e38:
             raise diverged(

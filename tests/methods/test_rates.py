@@ -9,6 +9,7 @@ from latentdc.methods.rates import FACTOR, FIRST_TRIED, MOVE, TRIALS
 from latentdc.objectives.build import build_objective
 from latentdc.recipe import Loops, ObjectiveSettings
 from tests.methods.setup import dataset
+from tests.priors import small
 
 SIZE = 8
 
@@ -133,6 +134,19 @@ def test_students_of_several_steps_begin_at_the_first_gradient(outer):
     chosen = Matching(steps=2)
     made = match(dataset(), prior, objective, chosen, Context(ipc=1))
     assert made.provenance["lr_z"] > 0
+
+
+def test_conditions_that_nothing_asks_stay_as_they_are():
+    """At guidance 0 the denoiser has no class."""
+    objective = build_objective(
+        ObjectiveSettings(kind="dm", network="convnet3@4", batch=2), num_classes=3, resolution=SIZE
+    )
+    prior = small.prior(steps=2, guidance=0.0)
+    start, made = (
+        match(dataset(), prior, objective, Matching(steps=n), Context(ipc=1)) for n in (0, 2)
+    )
+    assert made.provenance["lr_c"] == 0 < made.provenance["lr_z"]
+    assert (made.c == start.c).all() and not (made.z == start.z).all()
 
 
 def test_without_a_gradient_a_rate_is_asked_for():
