@@ -137,6 +137,8 @@ def _scans(jpeg: bytes) -> int:
 
 def _ends_black(image: Image.Image, png: bytes) -> bool:
     """Whether the last row of a PNG is black or clear, or need not be what its data end with."""
+    if png[12:16] != b"IHDR":  # a note before it, which Pillow reads
+        return False
     interlaced = png[28] != 0
     last = (0, image.height - 1, image.width, image.height)
     return interlaced or image.crop(last).getbbox() is None

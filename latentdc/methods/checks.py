@@ -116,11 +116,18 @@ def check_moves(
     """Refuse steps that would leave everything as it is, where the objective `learns` nothing too.
 
     Raises:
-        InputError: nothing has a rate to move at.
+        InputError: nothing has a rate to move at, or Adam is to choose one for conditions.
     """
-    if steps == 0 or settings.moves("lr_z") or learns:
+    if steps == 0:
         return
     conditional = prior.condition(torch.zeros(1, dtype=torch.int64, device=device)) is not None
+    if conditional and settings.lr_c == "auto" and settings.optimizer == "adam":
+        raise InputError(
+            "distill.lr_c=auto is a rate of SGD, and distill.optimizer is adam; give it a number, "
+            "0 to keep the conditions as they are."
+        )
+    if settings.moves("lr_z") or learns:
+        return
     if conditional and settings.moves("lr_c"):
         return
     why = "" if conditional else "; this prior has no conditions that distill.lr_c could move"

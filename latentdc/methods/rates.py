@@ -70,7 +70,7 @@ def settle_rates(work: Work, settings: Matching, saved: State | None) -> dict[st
         return {}
     known = {} if saved is None else saved.facts
     rates = {name: float(known[name]) for name in auto if name in known}
-    if len(rates) < len(auto):
+    if len(rates) < len(auto) and (saved is None or saved.step < settings.steps):
         rates |= _chosen(work, settings, [name for name in auto if name not in rates])
     for group in groups:
         group["lr"] = rates.get(group["name"], group["lr"])

@@ -138,7 +138,11 @@ def _require_own_weights(one: nn.Module, other: nn.Module, label: str) -> None:
 
 def _state(network: nn.Module) -> dict[str, Tensor]:
     """The bytes of what a network keeps beside its weights."""
-    kept = ((name, each) for name, each in network.named_buffers() if not is_lazy(each))
+    kept = (
+        (name, each)
+        for name, each in network.named_buffers()
+        if not is_lazy(each) and each.layout == torch.strided
+    )
     return {name: each.reshape(-1).view(torch.uint8).clone() for name, each in kept}
 
 

@@ -68,7 +68,8 @@ class Objective(Protocol):
         """Add the loss's gradient to `synthetic.grad`.
 
         Args:
-            step: index of the distillation step, which keys every draw.
+            step: index of the distillation step, which keys every draw; trials of rates have
+                indices from 2**31 on.
             synthetic: (N, 3, H, W) images in [-1, 1], a leaf that requires gradients.
             labels: (N,) their classes, in class-major order, on the CPU.
             real: real images by step and class.

@@ -64,8 +64,8 @@ class Matching:
     """
 
     steps: int = 1000
-    lr_z: float | Literal["auto"] = "auto"
-    lr_c: float | Literal["auto"] = "auto"
+    lr_z: float | Literal["auto"] = field(default="auto", metadata={"was": 1.0})
+    lr_c: float | Literal["auto"] = field(default="auto", metadata={"was": 1.0})
     momentum: float = 0.5
     optimizer: Literal["sgd", "adam"] = "sgd"
     classes_per_step: int | None = None
@@ -83,11 +83,11 @@ class Matching:
                 value == "auto" or 0 <= value <= 1e38,
                 f"distill.{name} is between 0 and 1e38, or auto, got {value}.",
             )
-            require(
-                value != "auto" or self.optimizer == "sgd",
-                f"distill.{name}=auto is a rate of SGD, and distill.optimizer is "
-                f"{self.optimizer}; give it a number.",
-            )
+        require(
+            self.lr_z != "auto" or self.optimizer == "sgd",
+            f"distill.lr_z=auto is a rate of SGD, and distill.optimizer is {self.optimizer}; give "
+            "it a number.",
+        )
         require(0 <= self.momentum < 1, f"distill.momentum is in [0, 1), got {self.momentum}.")
         require(
             self.classes_per_step is None or self.classes_per_step >= 1,

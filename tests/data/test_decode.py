@@ -165,6 +165,13 @@ def test_a_png_that_ends_before_its_last_row_is_no_image_with_a_black_end(size, 
         decode(png(rows[:-1], size, interlaced), size)
 
 
+def test_a_note_may_stand_before_the_size_of_a_png():
+    whole = png([bytes([0, 0])] * 2, 2)
+    note = b"tEXt" + b"Title\0of it"
+    first = struct.pack(">I", len(note) - 4) + note + struct.pack(">I", zlib.crc32(note))
+    assert (decode(whole[:8] + first + whole[8:], 2)[0] == 0).all()
+
+
 def test_exif_orientation_is_applied():
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down

@@ -1,12 +1,16 @@
 """`distill.lr_z: auto`: rates from the size of z and its gradient, and from short trials."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from latentdc import Context, Matching, PriorSettings, load_prior, match
+from latentdc.checkpoint import in_folder
 from latentdc.errors import InputError, RunError
 from latentdc.methods.rates import FACTOR, FIRST_TRIED, MOVE, TRIALS
 from latentdc.objectives.build import build_objective
+from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import Loops, ObjectiveSettings
 from tests.methods.setup import dataset
 from tests.priors import small
@@ -159,5 +163,24 @@ def test_the_word_is_known_and_others_are_refused():
         Matching(lr_z="fast")
     with pytest.raises(InputError, match="between 0 and 1e38, or auto, got -1"):
         Matching(lr_z=-1)
-    with pytest.raises(InputError, match=r"lr_c=auto is a rate of SGD.*adam; give it a number"):
-        Matching(lr_z=0.1, optimizer="adam")
+    with pytest.raises(InputError, match=r"lr_z=auto is a rate of SGD.*adam; give it a number"):
+        Matching(lr_c=0.1, optimizer="adam")
+
+
+def test_adam_needs_a_rate_of_conditions_where_there_are_some():
+    settings = Matching(lr_z=0.1, optimizer="adam", steps=1)
+    made, start = (
+        match(dataset(), PixelPrior(SIZE), Pull(0.25), one, Context(ipc=1))
+        for one in (settings, replace(settings, steps=0))
+    )
+    assert not (made.z == start.z).all()
+    with pytest.raises(InputError, match=r"lr_c=auto is a rate of SGD.*adam; give it a number, 0"):
+        match(dataset(), small.prior(steps=2), Pull(0.25), settings, Context(ipc=1))
+
+
+def test_a_state_whose_steps_are_done_is_not_tried_again(tmp_path):
+    context = in_folder(tmp_path / "run", Context(ipc=1))
+    for settings in (Matching(steps=2, lr_z=0.1), Matching(steps=2)):
+        objective = Pull(0.25)
+        match(dataset(), PixelPrior(SIZE), objective, settings, context)
+    assert objective.steps == []
