@@ -224,7 +224,8 @@ def _distilled(scale: Scale, stops: list[int]) -> Tensor:
             )
             context = Context(ipc=1, seed=0, accelerator=accelerator)
             context = checkpoint.in_folder(Path(folder), context)
-            made = match(train, prior, objective, Matching(steps=stop), context)
+            settings = Matching(steps=stop, lr_z=1.0, lr_c=1.0)  # trials depend on the steps
+            made = match(train, prior, objective, settings, context)
     assert made.z is not None
     return made.z.float().cpu()
 

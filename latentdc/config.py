@@ -258,7 +258,8 @@ def parse(text: str, *, all_of_it: bool = False) -> Any:
             raise yaml.YAMLError(f"{left[:80]!r} would {role}; write the value in quotes")
         if all_of_it and reader.anchors:
             raise yaml.YAMLError(f"&{reader.anchors[0]} would be an anchor; write it in quotes")
-        if all_of_it and isinstance(tree, fields.Plain) and tree != text.strip():
+        lines = len(text.strip().splitlines())
+        if all_of_it and isinstance(tree, fields.Plain) and lines > 1 and tree != text.strip():
             raise yaml.YAMLError(
                 "its line breaks would become spaces; write it in double quotes, with \\n for each"
             )

@@ -111,6 +111,11 @@ def test_an_override_that_is_no_assignment_is_refused(recipe, override):
     assert f"an override is key=value, got '{override}'" in refused(recipe("ipc: 1"), override)
 
 
+@pytest.mark.parametrize("name", ["x\u00a0", "\u3000x", "a b"])
+def test_an_override_keeps_the_spaces_that_yaml_keeps(recipe, name):
+    assert config.load(Recipe, recipe("ipc: 1"), [f"output={name}"]).output == name
+
+
 def test_a_broken_override_is_not_blamed_on_the_file(recipe):
     message = refused(recipe("ipc: 1"), "evaluate.students=[vit")
     assert message.startswith("cannot read evaluate.students=[vit: ")

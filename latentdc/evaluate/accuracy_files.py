@@ -129,7 +129,7 @@ def machine_of(keys: Sequence[TrainingKey], folder: Path | None, here: Machine) 
         told = [_machine(folder / key.file) or here for key in keys]
     found = {}
     for name in dict.fromkeys(name for one in told for name in one):
-        values = list(dict.fromkeys(str(one.get(name)) for one in told))
+        values = list(dict.fromkeys(str(one.get(name) or "unknown") for one in told))
         found[name] = told[0].get(name) if len(values) == 1 else " and ".join(values)
     return found
 
