@@ -84,6 +84,16 @@ def table(heading: str) -> dict[str, str]:
     return dict(re.findall(r"^\| `([\w.]+)` \| `(.+?)` \|", section, re.M))
 
 
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name
+)
+def test_lists_are_lists_on_the_site_too(page):
+    """Which wants a blank line before one, and four spaces before what goes on in an item."""
+    text = re.sub(r"^( *)```.*?^ *```$", r"\1code", page.read_text(), flags=re.M | re.S)
+    assert not re.findall(r"^(?! |- |\d+\. ).+\n- .*", re.sub(r"\n +", " ", text), flags=re.M)
+    assert not re.findall(r"\n\n {1,3}\S.*|^ {1,3}(?:-|\d+\.) .*", text, flags=re.M)
+
+
 def test_every_key_of_a_recipe_is_listed_with_its_default():
     assert table("Keys of a run") == defaults(Recipe())
 
