@@ -17,13 +17,8 @@ from torch import Tensor, nn
 
 from latentdc.networks.base import Network, instance_norm
 
-_BLOCKS = (
-    (1,),
-    (2,),
-    (4, 4),
-    (8, 8),
-    (8, 8),
-)  # widths of each block's convolutions, in base widths
+# Widths of each block's convolutions, in base widths.
+_BLOCKS = ((1,), (2,), (4, 4), (8, 8), (8, 8))
 
 
 class VGG11(Network):

@@ -28,9 +28,8 @@ _UNREADABLE = (
     *(OSError, ValueError, EOFError, MemoryError, RecursionError),
     *(BadZipFile, pa.ArrowException),
 )
-_CHANCE = (
-    0.01  # a list is warned about if a shuffled one would depend as much with this probability
-)
+# A list is warned about if a shuffled one would depend as much with this probability.
+_CHANCE = 0.01
 _IMAGES, _CLASSES = 1000, 5  # below which right orders often show no difference between classes
 
 

@@ -22,13 +22,8 @@ _MEASURES = {
     "trimmed": "Share of real images left out, over steps",
 }
 _PANELS = 12  # charts of a kind at most
-_BESIDE = (
-    "steps",
-    "recipe",
-    "latentdc",
-    "seed",
-    "seconds",
-)  # of provenance; do not part curves over steps
+# Of provenance; they do not part curves over steps.
+_BESIDE = ("steps", "recipe", "latentdc", "seed", "seconds")
 
 
 def step_charts(runs: Sequence[Run]) -> list[Chart]:
