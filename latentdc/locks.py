@@ -7,6 +7,7 @@ import shlex
 import socket
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from latentdc.errors import InputError, is_full
 from latentdc.plain_text import printable
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)  # of some network file systems
+_LONGEST = 220  # bytes of a folder's name within those beside it, which may have 255
 
 
 class InUse(InputError):
@@ -120,7 +122,14 @@ def _beside(folder: Path, kind: str) -> Path:
     above = folder.parent
     # Others, in containers or on other nodes, may see what is mounted here under another folder.
     inside = os.path.ismount(folder) or (above.exists() and not os.access(above, os.W_OK))
-    return folder / f".{kind}" if inside else above / f".{folder.name}.{kind}"
+    return folder / f".{kind}" if inside else above / f".{_short(folder.name)}.{kind}"
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for what locks add to it."""
+    whole = os.fsencode(name)
+    cut = whole[:_LONGEST].decode(errors="ignore")
+    return name if len(whole) <= _LONGEST else f"{cut}-{zlib.crc32(whole):08x}"
 
 
 def _named(command: dict[str, str] | None) -> str:

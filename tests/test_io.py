@@ -224,6 +224,19 @@ def test_long_names_are_written_and_what_was_left_of_them_removed(tmp_path, name
     assert names(tmp_path) == [name]
 
 
+@pytest.mark.parametrize("name", ["n" * 245, "é" * 122])
+def test_folders_of_long_names_are_written_replaced_and_locked(tmp_path, name):
+    for content in ("sooner", "later"):
+        with io.writing(tmp_path / name) as part:
+            part.mkdir()
+            (part / "a").write_text(content)
+    assert names(tmp_path) == [name] and (tmp_path / name / "a").read_text() == "later"
+    with locks.locked(tmp_path / name), pytest.raises(locks.InUse, match="is in use by"):
+        with locks.locked(tmp_path / f"{name[:-1]}x"):  # another of the same beginning
+            with locks.locked(tmp_path / name):
+                pass
+
+
 def test_two_that_write_one_path_at_once_leave_each_other_alone(tmp_path):
     file, folder = tmp_path / "notes.txt", tmp_path / "set"
     with io.writing(file) as one, io.writing(folder) as mine:
