@@ -18,6 +18,7 @@ from latentdc.results.result import RESULTS, refuse_newer
 
 CORESET, CHECKPOINTS, SET, GRID = "coreset.parquet", "checkpoints", "synthetic", "grid.png"
 METRICS = "metrics.jsonl"  # a line for each step
+EXPERTS = "experts.json"  # how the experts of a folder were trained
 MAY_CHANGE = (  # when a run is continued: they do not touch the synthetic set
     "evaluate.",
     "push.",

@@ -31,7 +31,6 @@ from latentdc.preprocessing import Preprocessing
 from latentdc.prune.scorers import least_accuracy, real_accuracy
 from latentdc.recipe import Data, Experts, ObjectiveSettings, Prune, identity
 
-_MANIFEST = "experts.json"
 _Trajectory = Sequence[Sequence[Tensor]]  # of MTT: the weights of each epoch
 
 
@@ -272,8 +271,9 @@ def open_experts(
         )
     if manifest is None:
         raise InputError(
-            f"{folder} has experts and no {_MANIFEST} that tells how they were trained; name the "
-            "folder that `latentdc experts` made, or train them again in another one."
+            f"{folder} has experts and no {run_folder.EXPERTS} that tells how they were "
+            "trained; name the folder that `latentdc experts` made, or train them again in another "
+            "one."
         )
     return ExpertFiles(folder, count)
 
@@ -338,7 +338,7 @@ def data_facts(coreset: Dataset, normalization: Preprocessing) -> dict[str, Any]
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Facts of the experts in a folder; None where it has none."""
-    path = folder / _MANIFEST
+    path = folder / run_folder.EXPERTS
     if not path.is_file():
         return None
     try:
@@ -352,7 +352,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write it, whole or not at all; facts that are there already stay."""
-    io.write_json(folder / _MANIFEST, {**facts, **(read_manifest(folder) or {})})
+    io.write_json(folder / run_folder.EXPERTS, {**facts, **(read_manifest(folder) or {})})
 
 
 def require_same(folder: Path, manifest: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from latentdc.errors import InputError
 from latentdc.recipe import BASELINES, Data
 from latentdc.recipe.data import require_images
-from latentdc.run_folder import CHECKPOINTS, CORESET, METRICS, SET
+from latentdc.run_folder import CHECKPOINTS, CORESET, EXPERTS, METRICS, SET
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.foreign.kinds import ForeignKind, foreign_kind
 from latentdc.synthetic.foreign.numbers import NAMES, POSITIONS, Numbers
@@ -108,7 +108,7 @@ def _find(given: str, ipc: int | None, numbers: Numbers | None) -> SetSource:
         is_set = layout.is_set(path)
     core = path / CORESET
     begun = [name for name in (SET, CHECKPOINTS, METRICS) if (path / name).exists()]
-    if core.is_file() and not is_set and begun:
+    if core.is_file() and not is_set and begun and not (path / EXPERTS).exists():
         raise InputError(
             f"{given} holds {', '.join(begun)} of a run that has not ended, and no synthetic set; "
             f"start it again, or name its core set: {core}."

@@ -50,6 +50,13 @@ def test_a_run_that_has_not_ended_is_not_taken_for_its_core_set(tmp_path, begun)
     assert find_set(str(core)).is_core
 
 
+def test_a_folder_of_experts_stands_for_the_core_set_that_they_were_trained_on(tmp_path):
+    core = save_coreset(tmp_path / "experts")
+    (tmp_path / "experts" / "metrics.jsonl").touch()
+    (tmp_path / "experts" / "experts.json").touch()
+    assert find_set(str(tmp_path / "experts")).path == core
+
+
 def test_a_core_set_is_opened_as_the_images_that_it_names(tmp_path):
     opened = open_set(find_set(str(save_coreset(tmp_path))), DATA)[0]
     assert torch.equal(opened.images, DATA.images[::2])
