@@ -148,6 +148,8 @@ def test_commands_are_ones_that_latentdc_takes(command, desk):
     if name in (*parsed, "report", "list", "copy", "env"):
         cli.parse(command)
         return
+    if "--report" in arguments:
+        pytest.importorskip("matplotlib")  # of the extra `plots`
     if name == "evaluate":
         for given in takewhile(lambda word: "=" not in word and word[:2] != "--", arguments):
             pretend_set(desk / given)
