@@ -28,6 +28,7 @@ from torch import Tensor
 
 from latentdc.data.files import require_plausible
 from latentdc.errors import InputError
+from latentdc.plain_text import printable
 from latentdc.ranks import say
 
 # Under which names people save what, in lower case.
@@ -43,8 +44,10 @@ _KEYS = {
     "class_names": ("class_names", "classes", "class_to_idx"),
     "learned_lr": ("learned_lr",),
     "weights": ("weights",),
+    "soft_labels": ("soft_labels", "soft_label"),
     "hard_labels": ("hard_labels",),
 }
+_KNOWN = frozenset(key for keys in _KEYS.values() for key in keys)
 _MOST_CLASSES = 10**6
 # What torch's unpickler raises on damaged files and on those that hold more.
 _DAMAGED = (
@@ -134,7 +137,11 @@ def _of_mapping(given: Mapping[Any, Any], path: Path) -> _Found | None:
                 f"{', '.join(values)}; keep the ones that are meant."
             )
     images = parts["images"]
+    if (soft := parts.pop("soft_labels")) is not None:
+        parts["hard_labels"] = parts["labels"] if (h := parts["hard_labels"]) is None else h
+        parts["labels"] = soft
     if images is not None and parts["labels"] is not None:
+        _tell_of_others([key for key in words if key.lower() not in _KNOWN], path)
         return _Found(**parts)
     if isinstance(images, list | tuple) and images and "data" in content:
         if len(images) > 1:
@@ -145,6 +152,18 @@ def _of_mapping(given: Mapping[Any, Any], path: Path) -> _Found | None:
     if images is None and {"arr_0", "arr_1"} <= content.keys():  # numpy.savez without names
         return _Found(content["arr_0"], content["arr_1"])
     return _by_class(given, path)
+
+
+def _tell_of_others(names: Sequence[str], path: Path) -> None:
+    """Say what lies beside images and labels under names that stand for nothing here."""
+    if names:
+        more = f", ... ({len(names)} in all)" if len(names) > 5 else ""
+        read = ", ".join(part for part in _KEYS if part not in ("images", "labels"))
+        listed = printable(", ".join(name[:40] for name in names[:5]))
+        say(
+            "note",
+            f"{path}: not read: {listed}{more}; beside images and labels there may be {read}.",
+        )
 
 
 def _is_number(value: Any) -> bool:
@@ -279,9 +298,9 @@ def _load(path: Path) -> Any:
                 archive = np.load(file, allow_pickle=False)
                 if isinstance(archive, np.ndarray):
                     return archive
-                known = {key for keys in _KEYS.values() for key in keys}
-                wanted = [key for key in archive.files if key.lower() in known]
-                return {key: archive[key] for key in wanted or archive.files}
+                wanted = {key for key in archive.files if key.lower() in _KNOWN}
+                unread = dict.fromkeys(archive.files if wanted else ())
+                return unread | {key: archive[key] for key in wanted or archive.files}
         with torch.serialization.safe_globals(_PLAIN):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (PermissionError, FileNotFoundError, IsADirectoryError) as error:

@@ -145,20 +145,24 @@ def _labels(
             )
         return labels.long(), None
     soft = labels.float()
+    whole = not labels.is_floating_point()
     if bool(((soft == 0) | (soft == 1)).all()) and bool((soft.sum(dim=1) == 1).all()):
         return soft.argmax(dim=1), None
     sums = soft.sum(dim=1)
     if bool((soft >= 0).all()) and torch.allclose(sums, torch.ones(len(soft)), atol=1e-3):
         soft = soft.clamp(min=1e-12).log()
     elif bool((soft >= 0).all()):
-        _warn_of_shares(soft, sums, path)
+        _warn_of_shares(soft, sums, path, whole=whole)
     return soft.argmax(dim=1), soft
 
 
-def _warn_of_shares(soft: Tensor, sums: Tensor, path: Path) -> None:
-    """Say so where soft labels that are read as logits look like probabilities of another sum."""
+def _warn_of_shares(soft: Tensor, sums: Tensor, path: Path, *, whole: bool) -> None:
+    """Say so where soft labels that are read as logits look like probabilities of another sum.
+
+    None of them is negative; `whole` says whether they are of whole numbers, as shares of 255 are.
+    """
     low, high = float(sums.min()), float(sums.max())
-    if float(soft.max()) <= 1 or high - low <= 1e-3 * high:
+    if whole or float(soft.max()) <= 1 or high - low <= 1e-3 * high:
         say(
             "warning",
             f"{path}: no soft label is negative, and those of an image add up to "

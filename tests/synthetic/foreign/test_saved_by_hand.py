@@ -141,6 +141,33 @@ def test_levels_and_labels_are_read_in_all_the_forms_that_people_save(desk, caps
     assert same("set.pt") and "warning" not in capsys.readouterr().err
 
 
+SOFT = torch.eye(3)[LABELS] * 4 + torch.arange(18.0).view(6, 3) / 10
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda parts, name: np.savez(name, **parts)])
+def test_soft_labels_beside_hard_ones_are_read_with_them(desk, save):
+    name = "set.pt" if save is torch.save else "set.npz"
+    for key, soft in (("soft_labels", SOFT), ("Soft_Label", SOFT.softmax(1))):
+        save({"images": IMAGES, "labels": LABELS.flip(0), key: soft}, name)
+        found = opened(name)
+        assert torch.equal(found.labels, LABELS.flip(0))
+        torch.testing.assert_close(found.soft_labels.softmax(1), SOFT.softmax(1))
+        save({"images": IMAGES, key: soft}, name)
+        assert torch.equal(opened(name).labels, LABELS)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda parts, name: np.savez(name, **parts)])
+def test_what_else_lies_beside_images_and_labels_is_told(desk, capsys, save):
+    name = "set.pt" if save is torch.save else "set.npz"
+    save({"images": IMAGES, "labels": LABELS, "lr": 0.3, "mean": np.zeros(3)}, name)
+    assert same(name)
+    told = f"note: {name}: not read: lr, mean; beside images and labels there may be class_names, "
+    assert told in capsys.readouterr().err
+    save({"images": IMAGES, "labels": LABELS, "weights": LABELS + 1.0}, name)
+    opened(name)
+    assert "not read" not in capsys.readouterr().err
+
+
 GREY = IMAGES[:, :1]
 
 

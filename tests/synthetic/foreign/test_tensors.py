@@ -64,6 +64,7 @@ SHARES = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.1, 0.1, 0.8]]).repea
     [
         (SHARES * torch.linspace(0.9, 0.98, 6)[:, None], r"add up to 0\.9 to 0\.98; they are read"),
         (SHARES * 100, r"add up to 100; they are read as logits"),
+        ((SHARES * 255).round().byte(), r"add up to 25\d to 25\d; they are read as logits"),
         (SHARES.log(), None),
         (SHARES, None),
         (SHARES * torch.linspace(3, 5, 6)[:, None], None),  # of a last layer with a ReLU
