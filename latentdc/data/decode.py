@@ -112,6 +112,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, layer).convert("RGB")
 
 
+def in_mode(content: bytes, mode: str) -> bytes:
+    """An encoded image in a mode of Pillow, such as grey (L), where it has another one."""
+    with open_picture(content) as image:
+        if image.mode == mode:
+            return content
+        return ppm(np.asarray(to_rgb(to_rgb(image).convert(mode))))
+
+
 def fit_square(rgb: Image.Image, resolution: int) -> NDArray[np.uint8]:
     """Central square of an RGB image as (3, resolution, resolution) levels."""
     size = (resolution, resolution)

@@ -13,10 +13,11 @@ from huggingface_hub import constants
 from torch import Tensor
 
 from latentdc.data.classes import LABEL_NAMES, numbered, one_form
+from latentdc.data.decode import in_mode
 from latentdc.data.encoded import EncodedSplit
 from latentdc.data.files import chosen_split, fingerprint_and_change
 from latentdc.data.hub import open_tables
-from latentdc.data.parquet import SampleTable
+from latentdc.data.parquet import Entry, SampleTable
 from latentdc.errors import InputError, in_short, nearest
 from latentdc.recipe import Data
 
@@ -116,7 +117,9 @@ def _images(
     advice: str,
     may_read: Callable[[Path], bool],
 ) -> tuple[str, Callable[[int], bytes]]:
-    """The image column, and what gives the encoded image of a row; OSError where it has none.
+    """What is read of which column, and what gives the encoded image of a row.
+
+    OSError where a row has none.
 
     The column has the feature type Image. Where a file has lost the Hub's note of types, structs
     with `bytes` are images; where there is none of them either, columns of plain bytes.
@@ -127,6 +130,7 @@ def _images(
             features |= {name: Image() for name in found}
             break
     column = _one("image", found, named, features, source, advice)
+    mode = getattr(table.features[column], "mode", None)  # to which `datasets` brings its images
     try:
         entry_of = table.images(column)
     except (OSError, ValueError, TypeError, ArithmeticError) as error:
@@ -135,7 +139,10 @@ def _images(
         ) from error
 
     def read(row: int) -> bytes:
-        entry = entry_of(row) or {}
+        content = content_of(entry_of(row) or {})
+        return content if mode in (None, "RGB") else in_mode(content, mode)
+
+    def content_of(entry: Entry) -> bytes:
         if entry.get("bytes") is not None:
             return bytes(entry["bytes"])
         if entry.get("path") is None:
@@ -147,7 +154,7 @@ def _images(
             "not read; write the table with the images inside (push_to_hub of `datasets`)"
         )
 
-    return column, read
+    return column if mode in (None, "RGB") else f"{column} in {mode}", read
 
 
 def _is_image(feature: Any) -> bool:
