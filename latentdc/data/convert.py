@@ -106,13 +106,20 @@ def from_torch(
 
 
 def _names_in(dataset: Any) -> Any:
-    """Class names of a data set of torchvision, None where it has none.
+    """Class names of a data set of torchvision, in label order; None where it has none.
 
-    Its ImageNet and Imagenette have a tuple of names for each class, beside WordNet ids.
+    Its ImageNet and Imagenette have a tuple of names for each class, beside WordNet ids. A folder
+    whose `find_classes` is one's own may number the names in another order than it lists them.
     """
-    names = getattr(dataset, "classes", None)
-    several = isinstance(names, list | tuple) and any(isinstance(name, tuple) for name in names)
-    return getattr(dataset, "wnids", names) if several else names
+    names, places = getattr(dataset, "classes", None), getattr(dataset, "class_to_idx", None)
+    if not isinstance(names, list | tuple):
+        return names
+    if any(isinstance(name, tuple) for name in names):
+        return getattr(dataset, "wnids", names)
+    if isinstance(places, dict) and all(isinstance(name, str) for name in names):
+        if {*names} == {*places} and {*places.values()} == {*range(len(names))}:
+            return sorted(places, key=places.__getitem__)
+    return names
 
 
 @in_plain_modes
