@@ -54,7 +54,7 @@ Predict = Callable[[Tensor, Any], Prediction | Tensor]
 channels, the last C of which are the range of the noise's variance."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StepState:
     """One step before its noise is added: what a guide sees, and returns corrected.
 

@@ -22,7 +22,7 @@ _KIND = "latentdc.coreset"  # of parquet file
 _ABOUT = ("class_names", "rule", "order", "keep", "dataset", "data_hash")
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Coreset:
     """A part of a data set that fits any copy of it, in whatever order.
 

@@ -23,7 +23,7 @@ _KIND = "latentdc.scores"  # of parquet file
 _ABOUT = ("class_names", "dataset", "facts", "features_hash")
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ScoreTable:
     """One column of scores per rule, in the order of the data set.
 

@@ -62,7 +62,7 @@ def compare(
     return Comparison(frame, against, value)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """What `compare` returns.
 

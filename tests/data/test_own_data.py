@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from copy import deepcopy
 
 import datasets
 import numpy as np
@@ -217,6 +218,23 @@ def test_classes_of_torchvision_with_several_names_each_are_called_by_wordnet_id
     assert latentdc.Dataset.from_torch(Nette()).class_names == Nette.wnids
 
 
+def test_classes_of_a_folder_that_are_numbered_otherwise_are_called_by_their_numbers():
+    class Folder(Pets):
+        classes = ("cat", "dog")
+
+    Folder.class_to_idx = {"cat": 1, "dog": 0}
+    assert latentdc.Dataset.from_torch(Folder()).class_names == ("dog", "cat")
+    Folder.class_to_idx = {"cat": 0, "dog": 1, "hound": 1}  # says nothing of its own
+    assert latentdc.Dataset.from_torch(Folder()).class_names == ("cat", "dog")
+
+
+def test_data_sets_core_sets_and_comparisons_are_equal_to_themselves_alone():
+    one = from_arrays(LEVELS, LABELS, ["cat", "dog"])
+    coreset = latentdc.prune_dataset(one, latentdc.Prune(score="random", keep=0.5))
+    for each in (one, coreset):
+        assert each == each and each != deepcopy(each) and {each: 1}[each] == 1
+
+
 def pets_table() -> datasets.Dataset:
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
@@ -246,6 +264,16 @@ def test_rows_of_a_table_that_were_chosen_or_moved_keep_their_labels(choose):
     found = latentdc.Dataset.from_datasets(table)
     assert found.labels.tolist() == [LABELS[row] for row in rows]
     assert np.array_equal(found.images.permute(0, 2, 3, 1).numpy(), LEVELS[rows])
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "LA", "RGB", "CMYK", "P"])
+def test_a_column_with_a_mode_of_images_is_read_in_it(tmp_path, mode):
+    table = pets_table().cast_column("image", datasets.Image(mode=mode))
+    expected = np.stack([np.asarray(row["image"].convert("RGB")) for row in table])
+    table.to_parquet(tmp_path / "train.parquet")
+    data = Data(source=str(tmp_path), resolution=8, cache=str(tmp_path / "cache"))
+    for found in (latentdc.Dataset.from_datasets(table), open_dataset(data, "train")):
+        assert np.array_equal(found.images.permute(0, 2, 3, 1).numpy(), expected)
 
 
 def test_a_table_is_the_data_set_of_its_arrays():
