@@ -81,6 +81,8 @@ def read_scores(path: Path, train: Dataset, rule: str) -> ScoreTable:
                 "apart; subtract their mean, or save their ranks."
             )
     if not known:
+        beside = {name: columns[name] for name in others if columns[name] is not found.get(rule)}
+        _warn_of_places(beside, scores, path)
         _warn_about_order(scores, train, path)
     facts: dict[str, object] = {"file": path.name, "columns": []}  # no features lie beside it
     return ScoreTable(train.hashes, train.labels, train.class_names, scores, train.name, facts)
@@ -138,6 +140,10 @@ def _columns(table: Any, train: Dataset, path: Path) -> dict[str, Tensor]:
         table = {name: table[name] for name in names}
     named = table if isinstance(table, Mapping) else {"scores": table}
     needed = {*RULES, *_OF_IMAGES}
+    plain = [name.casefold() if name.casefold() in needed else name for name in map(str, named)]
+    if len({*plain}) < len(plain):
+        raise InputError(f"{path}: a column stands there twice: {', '.join(map(str, named))}.")
+    named = dict(zip(plain, named.values(), strict=True))
     if len(named) == 1 or set(named) == {"index", "scores"}:
         needed.update(named)
     columns = {}
@@ -203,6 +209,24 @@ def _sort_and_compare(columns: dict[str, Tensor], train: Dataset, path: Path) ->
                 "scores are in another order, or of another data set."
             )
     return known
+
+
+def _warn_of_places(beside: Mapping[str, Tensor], scores: Mapping[str, Tensor], path: Path) -> None:
+    """Say so where a column that is not looked at counts the rows, and not in their order.
+
+    The ranks of scores do so too, and are no places.
+    """
+    for name, column in beside.items():
+        rows = column.argsort(stable=True)
+        counts = torch.equal(column[rows] - column.min(), torch.arange(len(rows)).double())
+        steps = [one[rows].diff() for one in scores.values()]
+        ranked = any(bool((each >= 0).all() or (each <= 0).all()) for each in steps)
+        if counts and bool((rows.diff() < 0).any()) and not ranked:
+            say(
+                "warning",
+                f"{path}: {name} counts the rows in another order than they stand in, and is not "
+                "looked at; if it is the place of each image in the data set, call it index.",
+            )
 
 
 def _require_finite(columns: Mapping[str, Tensor], path: Path) -> None:

@@ -56,6 +56,29 @@ def test_sorted_rows_find_their_images_by_whatever_the_place_is_called(tmp_path,
         read_scores(path, colours(), "aum")
 
 
+def test_a_place_under_another_name_is_warned_of_and_a_rank_is_not(tmp_path, capsys):
+    loss = np.cos(9 * np.array(VALUES))
+    beside = {"rank": loss.argsort().argsort(), "size": range(36, 12, -2)}
+    for places, warned in ((range(11, -1, -1), True), (range(1, 13), False)):
+        given = {"loss": loss, "image_id": places} | beside
+        read_scores(write(tmp_path / "s.csv", given), colours(), "loss")
+        told = capsys.readouterr().err
+        assert ("image_id counts the rows in another order" in told) == warned
+        assert "rank counts" not in told and "size counts" not in told
+
+
+def test_columns_are_known_in_any_case_and_stand_there_once(tmp_path):
+    given = {"Loss": VALUES, "EL2N": VALUES, "Label": ["red", "blue"] * 6}
+    table = read_scores(write(tmp_path / "s.csv", given), colours(), "loss")
+    assert list(table.columns) == ["loss", "el2n"]
+    with pytest.raises(InputError, match="label differs from colours train in 12 of 12 rows"):
+        read_scores(
+            write(tmp_path / "s.csv", given | {"Label": ["blue", "red"] * 6}), colours(), "loss"
+        )
+    with pytest.raises(InputError, match="a column stands there twice: loss, Loss"):
+        read_scores(write(tmp_path / "s.csv", {"loss": VALUES, "Loss": VALUES}), colours(), "loss")
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
