@@ -206,7 +206,17 @@ def deviation(values: Sequence[float]) -> float | None:
 
 
 def save(path: Path, results: Iterable[Result]) -> None:
-    """Write a file of results, whole or not at all."""
+    """Write a file of results, whole or not at all.
+
+    Raises:
+        InputError: a student stands there twice on one set; `merge` keeps one of the two.
+    """
+    results = list(results)
+    if (twice := _twice(results)) is not None:
+        raise InputError(
+            f"{path}: results have {twice.student} on {show(twice.set)} twice; leave one out, or "
+            "add them with merge."
+        )
     write_json(path, to_json(results))
 
 
@@ -225,7 +235,7 @@ def merge(path: Path, results: Iterable[Result]) -> Results:
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path, wait=True):
         known: list[Result] = load(path) if path.exists() else []
-        for result in from_json(to_json(results)):
+        for result in (from_json(to_json([one]))[0] for one in results):
             again = [place for place, old in enumerate(known) if result.is_again(old)]
             for old in (known[place] for place in again):
                 result = result.with_seeds_of(old) if result.begins(old) else result
@@ -295,9 +305,20 @@ def from_json(content: Mapping[str, Any]) -> Results:
         raise InputError(_other_version(version))
     protocols, rows = (_checked(key, content[key]) for key in ("protocols", "results"))
     results = [_result(row, protocols) for row in rows]
-    if any(one.is_again(other) for n, one in enumerate(results) for other in results[:n]):
+    if _twice(results) is not None:
         raise ValueError("a result stands there twice")
     return Results(results)
+
+
+def _twice(results: Sequence[Result]) -> Result | None:
+    """The first result that another one before it is again; None where all are different."""
+    known: dict[tuple[object, ...], list[Result]] = {}
+    for one in results:
+        alike = known.setdefault((one.set, one.run, one.student), [])
+        if any(map(one.is_again, alike)):
+            return one
+        alike.append(one)
+    return None
 
 
 def _other_version(version: int) -> str:

@@ -138,6 +138,16 @@ def test_a_result_that_stands_twice_in_a_file_is_refused():
         from_json({**content, "results": content["results"] * 2})
 
 
+def test_results_of_several_calls_are_added_though_they_repeat_each_other(tmp_path):
+    path, one = tmp_path / "results.json", result(accuracies=(0.4, 0.6))
+    again = replace(one, accuracies=(0.5, 0.7))
+    merge(path, [one, result("other"), again])
+    assert [each.accuracies for each in load(path)] == [(0.5, 0.7), (0.5, 0.7)]
+    with pytest.raises(InputError, match=r"convnet3@4 on 'distilled' twice; .* merge"):
+        save(path, [one, result("other"), again])
+    assert len(load(path)) == 2
+
+
 def means(path):
     return [one.mean for one in load(path)]
 
