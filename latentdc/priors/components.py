@@ -17,11 +17,12 @@ from diffusers import (
     VQModel,
 )
 from diffusers.models.modeling_utils import ModelMixin
+from safetensors import safe_open
 
 from latentdc import draws
 from latentdc.errors import InputError
 from latentdc.priors.base import Autoencoder
-from latentdc.priors.files import SHOWN, exactly, read_config, read_json
+from latentdc.priors.files import SHOWN, exactly, find_weights, read_config, read_json
 from latentdc.recipe.fields import show
 
 _AUTOENCODERS = {
@@ -166,6 +167,7 @@ def load_component(
             loaded, report = component.from_pretrained(
                 shown, torch_dtype=torch.float32, use_safetensors=safe, output_loading_info=True
             )
+            _refuse_quantised(folder, loaded)
     if missing := report["missing_keys"]:
         raise InputError(f"cannot load the prior's {folder}: its weights lack {_some(missing)}.")
     if isinstance(loaded, ModelMixin) and (unknown := report["unexpected_keys"]):
@@ -174,6 +176,28 @@ def load_component(
             "config.json has no place for; take the config.json that belongs to them."
         )
     return loaded.to(device)
+
+
+def _refuse_quantised(folder: Path, loaded: torch.nn.Module) -> None:
+    """Refuse weights of whole or complex numbers, which loaders take for floats of those values."""
+    own = {name for name, part in loaded.state_dict().items() if not part.is_floating_point()}
+    for file in find_weights(folder).files:
+        for name in _not_floats(file):
+            if name not in own and "position_ids" not in name:
+                raise InputError(
+                    f"cannot load the prior's {folder}: {name} in {file.name} is not of floats, as "
+                    "in quantised weights; take a form of them that is not quantised."
+                )
+
+
+def _not_floats(file: Path) -> list[str]:
+    """Names of a file's tensors that hold whole or complex numbers; their values are not read."""
+    if file.suffix == ".safetensors":
+        with safe_open(file, framework="pt") as opened:
+            kinds = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}
+        return [name for name, kind in kinds.items() if not kind.startswith(("F", "BF"))]
+    tensors = torch.load(file, map_location="meta", weights_only=True)
+    return [name for name, part in tensors.items() if not part.is_floating_point()]
 
 
 def _some(names: Collection[str]) -> str:

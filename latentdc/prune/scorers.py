@@ -124,6 +124,12 @@ def given_scorer(
     if last is not None and last.shape[0] == len(wordnet_ids()) != count:
         columns, count = imagenet_indices(data.class_names), len(wordnet_ids())
         model = build_network(settings.network, num_classes=count, resolution=resolution)
+    for name, part in model.state_dict().items():
+        if part.is_floating_point() and name in state and not state[name].is_floating_point():
+            raise InputError(
+                f"{key}: {name} in {settings.weights} is of {state[name].dtype}, and weights are "
+                "floats; take a form of them that is not quantised."
+            )
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -207,6 +207,21 @@ def test_weights_that_are_no_numbers_are_told_when_they_are_loaded(tmp_path):
         small.load(tmp_path, "autoencoder")
 
 
+@pytest.mark.parametrize("ending", ["safetensors", "bin"])
+def test_quantised_weights_are_refused_and_not_taken_for_floats(tmp_path, ending):
+    small.save(tmp_path)
+    stem = tmp_path / "unet" / "diffusion_pytorch_model"
+    state = load_file(f"{stem}.safetensors")
+    state["conv_in.weight"] = (state["conv_in.weight"] * 127).to(torch.int8)
+    if ending == "safetensors":
+        save_file(state, f"{stem}.safetensors")
+    else:
+        stem.with_suffix(".safetensors").unlink()
+        torch.save(state, f"{stem}.bin")
+    with pytest.raises(InputError, match=rf"conv_in\.weight in .*\.{ending} is not of floats"):
+        small.load(tmp_path)
+
+
 def test_channels_that_have_a_mean_and_a_deviation_are_encoded_in_these_units(tmp_path):
     own = grey(3, scaling_factor=0.5, latents_mean=[0.1, -2.0], latents_std=[2.0, 5.0]).eval()
     own.save_pretrained(tmp_path)

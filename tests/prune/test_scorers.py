@@ -82,6 +82,16 @@ def test_weights_of_another_network_are_refused_with_the_difference(weights, key
         load(weights[1], **keys)
 
 
+def test_quantised_weights_are_refused_and_not_taken_for_floats(tmp_path):
+    state = new_network("convnet3@4", num_classes=5, resolution=8, seed=0).state_dict()
+    state["linear.weight"] = (state["linear.weight"] * 127).to(torch.int8)
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(
+        InputError, match=r"linear\.weight in .* is of torch\.int8, and weights are"
+    ):
+        load(tmp_path / "model.safetensors")
+
+
 def test_batch_counters_that_older_files_lack_are_not_missed(tmp_path):
     state = new_network("resnet20@2", num_classes=5, resolution=8, seed=0).state_dict()
     kept = {key: value for key, value in state.items() if "num_batches_tracked" not in key}
