@@ -6,6 +6,7 @@ they compute on. `latentdc.heartbeat` ends a run of which a process is gone.
 
 import atexit
 import logging
+import math
 import os
 import platform
 import signal
@@ -39,6 +40,7 @@ from latentdc.locks import lock_owner
 from latentdc.modes import precision_of, use_precision
 
 _PATIENCE = timedelta(days=7)  # of processes that wait for one that works
+_TOGETHER = 5.0  # seconds in which a process may be sent one request to stop in several ways
 _VISIBLE = 10  # seconds in which a file of one node is seen on the others
 T = TypeVar("T")
 
@@ -255,14 +257,23 @@ def shared_out(count: int, accelerator: Accelerator) -> Iterator[int]:
 def stop_requests(accelerator: Accelerator) -> Iterator[Callable[[], bool]]:
     """Catch SIGTERM in the block, with a function that says whether a process was sent one.
 
-    All processes call the function together, and it says the same to all. A second signal ends the
-    process as it would without the block. Outside of the main thread nothing is caught.
+    All processes call the function together, and it says the same to all. Signals that come within
+    `_TOGETHER` of the first are one request: a scheduler sends one to every process, launchers
+    included, and these hand theirs on. A later one ends the process as it would without the block.
+    Outside of the main thread nothing is caught.
     """
-    asked = threading.Event()
+    asked, first = threading.Event(), math.inf
 
     def note_request(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, before)
+        nonlocal first
+        first = min(first, time.monotonic())
         asked.set()
+        if time.monotonic() - first > _TOGETHER:
+            end()
+
+    def end() -> None:
+        signal.signal(signal.SIGTERM, before)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     caught = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
@@ -283,7 +294,7 @@ def stop_requests(accelerator: Accelerator) -> Iterator[Callable[[], bool]]:
     try:
         yield requested
         if asked.is_set():  # too late to be answered
-            os.kill(os.getpid(), signal.SIGTERM)
+            end()
         if group is not None:
             torch.distributed.destroy_process_group(group)
     finally:

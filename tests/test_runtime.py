@@ -1,4 +1,5 @@
 import os
+import signal
 
 import psutil
 import pytest
@@ -158,3 +159,19 @@ def test_what_the_main_process_refuses_is_refused():
 
     with pytest.raises(InputError, match="no such split"):
         runtime.main_first(runtime.start(threads=1), refuse)
+
+
+def test_signals_that_come_together_are_one_request_to_stop(monkeypatch):
+    ended = []
+    before = signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
+    try:
+        with runtime.stop_requests(runtime.start()) as requested:
+            assert not requested()
+            for _ in range(2):  # from a scheduler, and from the launcher that it sent one too
+                os.kill(os.getpid(), signal.SIGTERM)
+            assert requested() and not ended
+            monkeypatch.setattr(runtime, "_TOGETHER", 0.0)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert ended == [True]
+    finally:
+        signal.signal(signal.SIGTERM, before)

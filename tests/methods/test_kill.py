@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from latentdc.distill import main
@@ -78,7 +79,8 @@ def test_a_run_that_is_asked_to_end_keeps_the_step_it_is_at(capsys, monkeypatch)
     def asked(self, *given, **others):
         record(self, *given, **others)
         if self.bar.n == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(2):  # as of a scheduler and of the launcher that it signals as well
+                os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(StepLog, "record", asked)
@@ -98,7 +100,9 @@ def test_two_processes_that_are_asked_to_end_go_on_as_one(tmp_path):
     torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
     process = start(log, "distill.checkpoint_every=1", launcher=torchrun)
     wait_for_a_checkpoint(process, log)
-    process.send_signal(signal.SIGTERM)  # which the launcher hands on
+    workers = psutil.Process(process.pid).children(recursive=True)
+    for one in (process, *workers):  # a scheduler does so, and the launcher hands its own on
+        one.send_signal(signal.SIGTERM)
     process.wait(PATIENCE)
     told = [line for line in log.read_text().splitlines() if "stopped by SIGTERM" in line]
     assert len(told) == 1, log.read_text()
