@@ -312,13 +312,8 @@ def from_json(content: Mapping[str, Any]) -> Results:
 
 def _twice(results: Sequence[Result]) -> Result | None:
     """The first result that another one before it is again; None where all are different."""
-    known: dict[tuple[object, ...], list[Result]] = {}
-    for one in results:
-        alike = known.setdefault((one.set, one.run, one.student), [])
-        if any(map(one.is_again, alike)):
-            return one
-        alike.append(one)
-    return None
+    pairs = ((one, other) for n, one in enumerate(results) for other in results[:n])
+    return next((one for one, other in pairs if one.is_again(other)), None)
 
 
 def _other_version(version: int) -> str:
