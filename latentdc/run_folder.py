@@ -4,6 +4,7 @@ A run whose latents have not been saved yet leaves a core set and nothing else o
 recipe with the same data, pruning and seed may go on from there.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path, PurePath
@@ -85,7 +86,8 @@ def require_apart(
     source = Path(data.source).expanduser()
     if data.kind != "images" or not source.is_dir():
         return
-    home, place = source.resolve(), folder.resolve()
+    # Path.resolve fails on links in a circle, which are refused where the folder is locked.
+    home, place = (Path(os.path.realpath(one)) for one in (source, folder))
     if not place.is_relative_to(home) or any((home / name).exists() for name in _BY_NAME):
         return
     from latentdc.data.files import is_clutter
@@ -100,7 +102,7 @@ def require_apart(
         homes = _read_of(home, data)
     else:
         homes = [home] if tables or is_flat(data) else []
-    homes = [one.resolve() for one in homes]
+    homes = [Path(os.path.realpath(one)) for one in homes]
     below = [place.relative_to(one) for one in homes if place.is_relative_to(one)]
     if any(not any(map(is_clutter, path.parts)) for path in below):
         raise InputError(

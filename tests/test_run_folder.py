@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from latentdc import run_folder
+from latentdc.distill import main as distill
 from latentdc.errors import InputError
 from latentdc.recipe import Data, Evaluate, Matching, PriorSettings, Prune, Recipe
 
@@ -102,6 +103,16 @@ def test_a_place_that_cannot_hold_a_folder_is_refused(tmp_path, place):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write to .*output="):
         run_folder.check_folder(RECIPE, tmp_path / place)
+
+
+def test_a_link_in_a_circle_beside_folders_of_images_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("pets/train/cat").mkdir(parents=True)
+    Path("circle").symlink_to("circle")
+    with pytest.raises(SystemExit) as stop:
+        distill(["digits_ipc1", "data.source=pets", "output=circle"])
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and "circle is a link to circle, which does not exist" in told
 
 
 @pytest.mark.parametrize(
