@@ -106,8 +106,8 @@ def check_match(
             f"and that of classes, {num_classes}; null takes all classes in every step."
         )
     separable(settings.trim, objective)
-    learns = LEARNED_LR in objective.state()
-    check_moves(prior, settings, learns=learns, steps=steps, device=context.accelerator.device)
+    space, learns = getattr(objective, "space", prior), LEARNED_LR in objective.state()
+    check_moves(space, settings, learns=learns, steps=steps, device=context.accelerator.device)
 
 
 def check_moves(
