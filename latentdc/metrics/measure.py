@@ -19,7 +19,7 @@ from latentdc.metrics import diversity
 from latentdc.metrics.kid import kernel_distance
 from latentdc.metrics.redundancy import increments, redundancy
 from latentdc.priors.base import Prior
-from latentdc.priors.load import load_prior
+from latentdc.priors.load import load_prior, prior_networks
 from latentdc.prune.scorers import AT_ONCE, Classifier
 from latentdc.recipe import Recipe
 from latentdc.recipe.labels import Teacher
@@ -170,18 +170,12 @@ def decoder_bytes(prior: Prior) -> int:
 
     The encoder is left out: only a distillation needs it.
     """
-    space = getattr(prior, "autoencoder", None)
-    space = getattr(space, "autoencoder", space)
-    denoiser = getattr(prior, "denoiser", None)
-    modules = [space, *vars(denoiser or object).values()]
-    weights = (
+    return 4 * sum(
         weight.numel()
-        for module in modules
-        if isinstance(module, torch.nn.Module)
-        for name, weight in module.named_parameters()
-        if module is not space or not name.startswith(("encoder.", "quant_conv."))
+        for network in prior_networks(prior)
+        for name, weight in network.named_parameters()
+        if not name.startswith(("encoder.", "quant_conv."))
     )
-    return 4 * sum(weights)
 
 
 def _storage(labelled: SyntheticSet) -> dict[str, int]:

@@ -66,13 +66,24 @@ def build_network(name: str, *, num_classes: int, resolution: int) -> Network:
     networks.check_network(name, resolution)
     base, width = networks.parse_network(name)
     if base.startswith(networks.PREFIX):
-        return TorchvisionStudent(
-            base.removeprefix(networks.PREFIX), num_classes=num_classes, resolution=resolution
-        )
+        return _torchvision(base.removeprefix(networks.PREFIX), num_classes, resolution)
     if networks.is_foreign(base):
         try_network(base, num_classes, resolution)
         return _foreign(base, num_classes, resolution)
     return NETWORKS[base](width=width, num_classes=num_classes, resolution=resolution)
+
+
+def _torchvision(name: str, num_classes: int, resolution: int) -> Network:
+    """An untrained classifier of torchvision, perhaps with the stem of papers on small images."""
+    from torchvision import models  # takes a second
+
+    short = name.removesuffix(networks.SMALL_STEM)
+    sized = {"image_size": resolution} if name.startswith("vit_") else {}
+    trunk = models.get_model(short, weights=None, num_classes=num_classes, **sized)
+    if short != name:
+        trunk.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        trunk.maxpool = nn.Identity()
+    return WrappedStudent(trunk)
 
 
 def _foreign(name: str, num_classes: int, resolution: int) -> Network:
@@ -266,16 +277,25 @@ def outline(name: str, *, num_classes: int, resolution: int) -> Network:
             return build_network(name, **sizes).to("meta")
 
 
+def _to_try(name: str, num_classes: int, resolution: int) -> tuple[Network, torch.device]:
+    """A network to run for its shapes, and where: an outline, but of others' networks a whole one.
+
+    Theirs may compute with their tensors.
+    """
+    sizes = {"num_classes": num_classes, "resolution": resolution}
+    if not networks.is_foreign(name):
+        return outline(name, **sizes), torch.device("meta")
+    with own_streams():
+        return build_network(name, **sizes), torch.device("cpu")
+
+
 @cache
 def forward_work(name: str, num_classes: int, resolution: int) -> float:
     """Multiply-adds of one image's forward pass; nothing is computed but by others' networks."""
-    network = outline(name, num_classes=num_classes, resolution=resolution).eval()
-    if networks.is_foreign(name):  # which may compute with its tensors
-        with own_streams():
-            network = build_network(name, num_classes=num_classes, resolution=resolution).eval()
-    sample = networks.input_shape(name, resolution)
-    device = "cpu" if networks.is_foreign(name) else "meta"
-    return multiply_adds(lambda: network(torch.zeros(1, *sample, device=device)))
+    network, device = _to_try(name, num_classes, resolution)
+    sample = torch.zeros(1, *networks.input_shape(name, resolution), device=device)
+    network.eval()
+    return multiply_adds(lambda: network(sample))
 
 
 @cache
@@ -287,13 +307,10 @@ def needs_two_images(network: str, num_classes: int, resolution: int) -> bool:
     sample = networks.input_shape(network, resolution)
     if len(sample) == 1:  # of vectors
         return False
-    sizes = {"num_classes": num_classes, "resolution": resolution}
-    device = torch.device("cpu" if networks.is_foreign(network) else "meta")
-    with own_streams():
-        tried = (build_network if device.type == "cpu" else outline)(network, **sizes).train()
+    tried, device = _to_try(network, num_classes, resolution)
     try:
         with device:
-            tried(torch.zeros(1, *sample))
+            tried.train()(torch.zeros(1, *sample))
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
@@ -307,7 +324,13 @@ class WrappedStudent(Network):
     def __init__(self, trunk: nn.Module) -> None:
         super().__init__()
         self.trunk = trunk
-        self._head, self.linear = _take_last_linear(trunk)
+        linears = [(n, m) for n, m in trunk.named_modules() if n and isinstance(m, nn.Linear)]
+        if not linears:
+            raise InputError(
+                "a student ends in an nn.Linear, its classifier, and this one has none."
+            )
+        self._head, self.linear = linears[-1]
+        trunk.set_submodule(self._head, nn.Identity())
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, D), what the last linear layer sees."""
@@ -332,35 +355,3 @@ class WrappedStudent(Network):
             f"linear.{key.removeprefix(head)}" if key.startswith(head) else f"trunk.{key}": value
             for key, value in state.items()
         }
-
-
-class TorchvisionStudent(WrappedStudent):
-    """An untrained torchvision classifier."""
-
-    def __init__(self, name: str, *, num_classes: int, resolution: int) -> None:
-        from torchvision import models  # takes a second
-
-        sized = {"image_size": resolution} if name.startswith("vit_") else {}
-        trunk = models.get_model(
-            name.removesuffix(networks.SMALL_STEM), weights=None, num_classes=num_classes, **sized
-        )
-        if name.endswith(networks.SMALL_STEM):
-            _shrink_stem(trunk)
-        super().__init__(trunk)
-
-
-def _shrink_stem(resnet: nn.Module) -> None:
-    """The "modified" ResNet of papers on small images: a 3x3 convolution in front, no pooling."""
-    resnet.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    resnet.maxpool = nn.Identity()
-
-
-def _take_last_linear(trunk: nn.Module) -> tuple[str, nn.Linear]:
-    """Name and module of the classifier, in whose place the trunk keeps an identity."""
-    linears = [(n, m) for n, m in trunk.named_modules() if n and isinstance(m, nn.Linear)]
-    if not linears:
-        raise InputError("a student ends in an nn.Linear, its classifier, and this one has none.")
-    name, linear = linears[-1]
-    parent, _, last = name.rpartition(".")
-    setattr(trunk.get_submodule(parent), last, nn.Identity())
-    return name, linear

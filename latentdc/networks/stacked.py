@@ -84,7 +84,6 @@ def _widen(trunk: nn.Module, name: str, module: nn.Module, count: int) -> None:
         case ZeroPadShortcut():
             module.groups *= count
         case nn.Linear():
-            parent, _, last = name.rpartition(".")
-            setattr(trunk.get_submodule(parent), last, _StackedLinear(module, count))
+            trunk.set_submodule(name, _StackedLinear(module, count))
         case _:
             assert not list(module.parameters(recurse=False)), f"{name} cannot be stacked"

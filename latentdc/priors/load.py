@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import torch
+from torch import nn
 
 from latentdc import arguments, ranks
 from latentdc.errors import InputError
@@ -168,13 +169,16 @@ def _check_device(device: torch.device | str) -> None:
         raise InputError(f"device={show(device)} cannot be used here: {reason}") from error
 
 
+def prior_networks(prior: Prior) -> list[nn.Module]:
+    """The networks of a prior: of its autoencoder, and of its denoiser with its conditions."""
+    space, denoiser = getattr(prior, "autoencoder", None), getattr(prior, "denoiser", None)
+    parts = [getattr(space, "autoencoder", space), *vars(denoiser or object).values()]
+    return [part for part in parts if isinstance(part, nn.Module)]
+
+
 def prior_parameters(prior: Prior) -> int:
     """Numbers in the networks of a prior."""
-    spaces = [getattr(prior, "autoencoder", None)]
-    modules = [getattr(space, "autoencoder", space) for space in spaces if space is not None]
-    denoiser = getattr(prior, "denoiser", None)
-    modules += [part for part in vars(denoiser or object).values() if hasattr(part, "parameters")]
-    return sum(p.numel() for module in modules for p in module.parameters())
+    return sum(p.numel() for network in prior_networks(prior) for p in network.parameters())
 
 
 def warn_if_slow(prior: Prior, device: torch.device, precision: str) -> None:
