@@ -92,12 +92,9 @@ def own_features(train: Dataset) -> Features | None:
 
 
 def read_features(path: Path, count: int) -> Features:
-    """Features of others, one row per training image in data-set order.
+    """Features of others, a row for each of `count` training images in data-set order.
 
-    Args:
-        path: an .npy file, which is memory-mapped, or a .safetensors file with one tensor or one
-            named `features`.
-        count: images of the data set.
+    An .npy file is memory-mapped; one of safetensors has one tensor, or one named `features`.
 
     Raises:
         InputError: unreadable, not (N, D) floats, another number of rows, or not finite.

@@ -41,11 +41,6 @@ def read_scores(path: Path, train: Dataset, rule: str) -> ScoreTable:
     `index` gives another order; `label`, a number or a class name, and `hash` are compared with the
     data set's. An order that they leave open is said, and warned about where it is unlikely.
 
-    Args:
-        path: of the file.
-        train: the images.
-        rule: that a list of numbers is taken for.
-
     Raises:
         InputError: unreadable, another length or order, not finite, or no scores in it.
     """

@@ -132,13 +132,8 @@ def try_own_rules(
     """Random samples through rules of one's own, before a scorer is trained for them.
 
     What may be for want of real samples, such as of a class's tenth neighbour, is a note. Rules of
-    contents are not tried: they are the first that is computed.
-
-    Args:
-        names: of the rules.
-        classes: of the data set.
-        width: of the features; None, where it is not known, tries no rule that takes them.
-        device: of a batch of predictions.
+    contents are not tried: they are the first that is computed; nor are those of features, where
+    their width is not known.
 
     Raises:
         InputError: one fails, or returns no finite score of each sample, or no rows of a choice.

@@ -207,12 +207,7 @@ def _check_budget(prune: Prune, train: Dataset) -> None:
 def _inputs_of(prune: Prune, train: Dataset, table: ScoreTable | None = None) -> dict[str, str]:
     """Hash of what lies at the paths that a choice looks at, by key; those that are gone have none.
 
-    Of a file of scores the columns of the rule count, in no order; others may be added to it.
-
-    Args:
-        prune: the choice.
-        train: all training images.
-        table: scores that were read before; None reads `prune.scores`.
+    Of a file of scores the columns of the rule count, in no order; `table` is what was read of it.
     """
     rule, weights, found = RULES[prune.score], prune.scorer.weights, {}
     if prune.scores is not None and Path(prune.scores).is_file():
@@ -243,11 +238,6 @@ def keep_coreset(path: Path, coreset: Coreset, train: Dataset) -> None:
 
 def kept_coreset(path: Path, train: Dataset, prune: Prune) -> Coreset:
     """The core set of a run that goes on, with the data and the file that it began with.
-
-    Args:
-        path: of the run's core set.
-        train: all training images.
-        prune: of the run's recipe.
 
     Raises:
         InputError: as `Coreset.load`, or images were added or exchanged since, or `prune.coreset`

@@ -13,7 +13,15 @@ from latentdc.data.dataset import Dataset, class_counts
 from latentdc.plain_text import in_markdown, markdown_table
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.score_table import ScoreTable
-from latentdc.prune.select import Choice, Order, best_first, class_rows, ranked, ranks, select
+from latentdc.prune.select import (
+    Choice,
+    Order,
+    best_first,
+    choose_rows,
+    class_rows,
+    ranked,
+    ranks,
+)
 from latentdc.recipe import Prune
 from latentdc.recipe.rules import RULES
 
@@ -21,21 +29,13 @@ _SHOWN = 10  # images of each class and end
 _CLASSES = 20  # classes shown, at most
 BOTH: tuple[tuple[Order, str], ...] = (("easy", "The easiest"), ("hard", "The hardest"))
 _WRONG = 0.01  # share of the images whose labels are held for the likeliest to be wrong
-Compare = Callable[[Tensor, Tensor], float]
 _ENDS = (0.01, 0.1, 0.3)  # shares of the easiest images that two rules are compared by
 
 
 def write_report(folder: Path, table: ScoreTable, train: Dataset, coreset: Coreset) -> Path:
-    """Write `report.md` and its pictures.
+    """Write `report.md`, whose path is returned, and its pictures; the folder is made if need be.
 
-    Args:
-        folder: made if need be.
-        table: scores of `train`, in its order.
-        train: the images.
-        coreset: what was kept.
-
-    Returns:
-        The page.
+    The scores are those of `train`, in its order.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kept = coreset.indices(train)
@@ -91,8 +91,8 @@ def _balance(train: Dataset, kept: Tensor, wrong: Tensor | None) -> str:
 
 
 def _agreement(hardness: dict[str, Tensor], labels: Tensor) -> list[str]:
-    lines = ["## How far rules agree", "", "Spearman's rank correlation of hardness, mean over "]
-    lines[-1] += "classes:"
+    told = "Spearman's rank correlation of hardness, mean over classes:"
+    lines = ["## How far rules agree", "", told]
     lines += ["", _matrix(hardness, partial(within_class_spearman, labels=labels)), ""]
     for share in _ENDS:
         lines += [f"What the easiest {share:.0%} of each class have in common:", ""]
@@ -139,11 +139,11 @@ def within_class_spearman(a: Tensor, b: Tensor, labels: Tensor) -> float:
 
 def overlap(a: Tensor, b: Tensor, labels: Tensor, keep: float) -> float:
     """Share that the lowest `keep` of each class by two (N,) scores have in common."""
-    first, second = (select(x, labels, Prune(keep=keep)) for x in (a, b))
+    first, second = (choose_rows(best_first(x, "easy"), labels, Prune(keep=keep)) for x in (a, b))
     return len(set(first.tolist()) & set(second.tolist())) / len(first)
 
 
-def _matrix(scores: dict[str, Tensor], compare: Compare) -> str:
+def _matrix(scores: dict[str, Tensor], compare: Callable[[Tensor, Tensor], float]) -> str:
     """A Markdown table that compares every score with every other, each two once."""
     rows = [["", *scores]]
     alike = {

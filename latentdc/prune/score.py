@@ -257,9 +257,7 @@ def _kept_scores(path: Path, scoring: Scoring) -> ScoreTable | None:
 def compute_scores(scoring: Scoring, features: Features | None = None) -> ScoreTable:
     """The same scores for all processes; the main one has the features too.
 
-    Args:
-        scoring: what to score, and how.
-        features: of the images, in place of the scorer's.
+    `features` of the images take the place of the scorer's.
 
     Raises:
         InputError: a scorer that cannot be had, does not fit, or is at chance on the test images.
@@ -343,15 +341,9 @@ def _trained(
     rows: Tensor | None = None,
     features: bool = False,
 ) -> Dynamics:
-    """A pass at the end of every epoch of the window of one training.
+    """A pass over all images at the end of every epoch of the window of one training.
 
-    Args:
-        scoring: images, network and training.
-        run: key of its seed and name of its folder.
-        asked: rules wanted beside the free ones.
-        window: first and last epoch to record; None takes the scoring's.
-        rows: images to train on; None takes all. All are recorded.
-        features: whether to keep those of the last epoch.
+    `run` keys its seed and names its folder; `rows` are the images to train on, None all.
     """
     train, (first, last) = scoring.train, window or scoring.window
     trainer = ScorerTraining(

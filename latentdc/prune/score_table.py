@@ -161,13 +161,10 @@ class ScoreTable:
                 f"those of {self.dataset}; they are of another data set, or it has changed."
             )
         table = self.select(torch.tensor(order))
-        if PREDICTED in table.columns:
-            said = self._renamed(table.columns[PREDICTED], dataset)
-            table = replace(table, columns={**table.columns, PREDICTED: said})
-        return replace(table, labels=dataset.labels, class_names=dataset.class_names)
-
-    def _renamed(self, predicted: Tensor, dataset: Dataset) -> Tensor:
-        """(N,) labels of this table as those of the data set's classes."""
-        places = {name: float(label) for label, name in enumerate(dataset.class_names)}
-        known = [places.get(name, -1.0) for name in self.class_names]
-        return torch.tensor([*known, -1.0])[predicted.long()]  # -1 stays -1
+        columns = dict(table.columns)
+        if PREDICTED in columns:  # labels of this table become those of the data set's classes
+            places = {name: float(label) for label, name in enumerate(dataset.class_names)}
+            known = [places.get(name, -1.0) for name in self.class_names]
+            columns[PREDICTED] = torch.tensor([*known, -1.0])[columns[PREDICTED].long()]  # -1 stays
+        names = dataset.class_names
+        return replace(table, labels=dataset.labels, class_names=names, columns=columns)

@@ -214,13 +214,7 @@ def real_accuracy(
 def refuse_chance(accuracy: float, class_counts: Sequence[int], advice: str) -> None:
     """Refuse to score with a classifier that does hardly better than always naming one class.
 
-    Args:
-        accuracy: of the scorer, in [0, 1].
-        class_counts: images of each class that it was measured on.
-        advice: what to do about it.
-
-    Raises:
-        InputError: the scorer is at chance.
+    Its accuracy, in [0, 1], was measured on so many images of each class.
     """
     chance, least = least_accuracy(class_counts)
     if accuracy < least:

@@ -14,20 +14,6 @@ Order = Literal["easy", "hard", "middle"]
 Choice = Callable[[Tensor, int], Tensor]  # rows (n,), count -> (count,) of them, best first
 
 
-def select(hardness: Tensor, labels: Tensor, prune: Prune) -> Tensor:
-    """(M,) ascending indices at the easy or hard end of a ranking, or in its middle.
-
-    Args:
-        hardness: (N,) finite, high is hard.
-        labels: (N,) class indices.
-        prune: budget and order; of equals, the smaller index comes first.
-
-    Raises:
-        InputError: as `class_budgets` and `total_budget`.
-    """
-    return choose_rows(best_first(hardness, prune.order), labels, prune)
-
-
 def best_first(hardness: Tensor, order: Order) -> Choice:
     """The choice of those at one end of a ranking, or in its middle, see `ranked`."""
     return lambda rows, count: rows[ranked(hardness[rows], order)[:count]]
@@ -36,10 +22,8 @@ def best_first(hardness: Tensor, order: Order) -> Choice:
 def ranked(hardness: Tensor, order: Order) -> Tensor:
     """(n,) positions, those to keep first; of equals, the smaller position comes first.
 
-    Args:
-        hardness: (n,) finite, high is hard.
-        order: `easy` begins with the lowest, `hard` with the highest, `middle` with the median and
-            goes outwards, so that its first M are M neighbours in the ranking.
+    Hardness (n,) is finite, and high is hard: `easy` begins with the lowest, `hard` with the
+    highest, `middle` with the median and goes outwards, so that its first M are M neighbours.
     """
     ranks = hardness.argsort(stable=True, descending=order == "hard")
     if order != "middle":
@@ -100,10 +84,7 @@ def _with_every_class(choice: Choice, picked: Tensor, labels: Tensor, sizes: Ten
 def most_kept(sizes: list[int], prune: Prune, every: list[int] | None = None) -> list[int]:
     """How many of each class a budget can keep at most, which is known before anything is scored.
 
-    Args:
-        sizes: different samples of each class.
-        prune: the budget.
-        every: samples of each class, repeats among them, for messages.
+    `sizes` are the different samples of each class, `every` all of them, for messages.
     """
     if prune.scope == "class":
         return class_budgets(sizes, prune, every)

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.prune.select import choose_rows, class_budgets, ranked, ranks
-from latentdc.prune.select import select as select_by
+from latentdc.prune.select import best_first, choose_rows, class_budgets, ranked, ranks
 from latentdc.recipe import Prune
 
 SCORES = torch.tensor([3.0, 1.0, 9.0, 8.0, 2.0, 7.0])
@@ -11,7 +10,8 @@ LABELS = torch.tensor([0, 0, 1, 1, 0, 1])
 
 
 def select(scores, labels, **keys):
-    return select_by(scores, labels, Prune(**keys))
+    prune = Prune(**keys)
+    return choose_rows(best_first(scores, prune.order), labels, prune)
 
 
 def test_easy_is_the_smallest_loss_ranked_within_each_class():

@@ -155,11 +155,7 @@ def gist(features: Features, hardness: Tensor, count: int, diversity: float) -> 
 
 
 def require_few_groups(groups: int, classes: int) -> None:
-    """Refuse so many groups that `s3` would take hours, or more memory than there is.
-
-    Raises:
-        InputError: says how many there may be.
-    """
+    """Refuse so many groups that `s3` would take hours, or more memory than there is."""
     if groups * classes > _GROUPS:
         raise InputError(
             f"s3 draws {groups:,} groups of each of {classes:,} classes, and {_GROUPS:,} in all at "
@@ -168,11 +164,7 @@ def require_few_groups(groups: int, classes: int) -> None:
 
 
 def require_few(images: int, count: int) -> None:
-    """Refuse so many images and so large a budget that `gist` would take too long.
-
-    Raises:
-        InputError: says both.
-    """
+    """Refuse so many images and so large a budget that `gist` would take too long."""
     if images * count > _PAIRS:
         raise InputError(
             f"gist takes the distances of all {images:,} images to each of {count:,} chosen ones, "
