@@ -2,7 +2,6 @@
 
 import unicodedata
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 from latentdc.arguments import require_several
 from latentdc.errors import InputError, nearest
 from latentdc.recipe import Data
-from latentdc.recipe.subsets import imagenet_index, subset_names, wordnet_ids
+from latentdc.recipe.subsets import imagenet_places, subset_names, wordnet_ids
 
 # What labels are usually called.
 LABEL_NAMES = ("label", "labels", "class", "class_id", "fine_label", "target", "y")
@@ -53,16 +52,11 @@ def _meant(name: str, names: Sequence[str]) -> str:
     """
     if name in names:
         return name
-    if len(names) == len(wordnet_ids()) and name.isascii() and name.isdigit():
-        return _by_position(tuple(names)).get(name, name)
+    indices = [str(index) for index in range(len(wordnet_ids()))]
+    if len(names) == len(indices) and name in indices:
+        place = imagenet_places(tuple(names)).get(int(name))
+        return name if place is None else names[place]
     return name
-
-
-@lru_cache(maxsize=2)
-def _by_position(names: tuple[str, ...]) -> dict[str, str]:
-    """The name of every class that ImageNet has, by its position there."""
-    found = {name: imagenet_index(name, position) for position, name in enumerate(names)}
-    return {str(index): name for name, index in found.items() if index is not None}
 
 
 def numbered(values: Sequence[int | str | None]) -> tuple[Tensor, list[str]]:
@@ -104,13 +98,7 @@ def named_classes(names: Sequence[str], data: Data, source: str) -> Sequence[str
 def choose_classes(
     labels: Tensor, names: Sequence[str], data: Data, source: str
 ) -> tuple[Tensor, tuple[str, ...], Tensor]:
-    """The samples of the classes that a recipe keeps.
-
-    Args:
-        labels: (N,) indices into `names`.
-        names: of all classes.
-        data: chooses some of them.
-        source: for messages.
+    """The samples of the classes that a recipe keeps, of (N,) labels of all classes.
 
     Returns:
         Labels (M,) into the names of the kept classes, these names, and ascending rows (M,).

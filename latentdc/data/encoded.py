@@ -96,6 +96,11 @@ class EncodedSplit:
         """
         threads = cores()
         count = max(1, min(_CHUNK, _BLOCK // (3 * resolution**2)))
+
+        def chunk(start: int) -> list[Decoded]:
+            rows = range(start, min(start + count, len(self)))
+            return [self._decode(row, resolution) for row in rows]
+
         waiting: deque[Future[list[Decoded]]] = deque()
         bar = ranks.progress(
             None, f"decoding {self.name}", total=len(self), unit=" images", delay=1
@@ -103,8 +108,7 @@ class EncodedSplit:
         with ThreadPoolExecutor(threads) as pool, bar:
             try:
                 for start in range(0, len(self), count):
-                    rows = range(start, min(start + count, len(self)))
-                    waiting.append(pool.submit(self._decode_all, rows, resolution))
+                    waiting.append(pool.submit(chunk, start))
                     if len(waiting) == 2 * threads:
                         yield from self._next(waiting, bar)
                 while waiting:
@@ -117,9 +121,6 @@ class EncodedSplit:
         done = waiting.popleft().result()
         bar.update(len(done))
         return done
-
-    def _decode_all(self, rows: range, resolution: int) -> list[Decoded]:
-        return [self._decode(row, resolution) for row in rows]
 
     def in_memory(self, resolution: int) -> Fields:
         """What a `Dataset` holds of the split, decoded now.

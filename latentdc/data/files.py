@@ -286,11 +286,7 @@ def chosen_split(
     splits: Collection[str],
     flaw: Callable[[str], str | None],
 ) -> str:
-    """The named one of some splits; of null the `first_test_split`.
-
-    Raises:
-        InputError: there is none.
-    """
+    """The named one of some splits, which has to be there; of null the `first_test_split`."""
     if split is None:
         return first_test_split(source, filter(splits.__contains__, TEST_SPLITS), flaw, splits)
     if split not in splits:
@@ -308,17 +304,10 @@ def first_test_split(
     there: Iterable[str],
     needs: str = "labels",
 ) -> str:
-    """The first split that can be tested on; those that were passed over are told.
+    """The first of some splits that can be tested on; those that were passed over are told.
 
-    Args:
-        source: of all splits.
-        names: of those that are there, in the order to try them.
-        flaw: of a split, such as `has no labels`; None of one that can be tested on.
-        there: what is there, if none can be.
-        needs: what they need.
-
-    Raises:
-        InputError: there is none.
+    `flaw` is what speaks against a split, such as `has no labels`, None where nothing does; `there`
+    and `needs` are what an error says there is, and what test splits need.
     """
     passed_over: list[str] = []
     for name in names:

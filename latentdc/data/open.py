@@ -118,12 +118,7 @@ def _opened(data: Data, *splits: Split) -> list[Dataset]:
 def open_used(data: Data, *, tests: bool) -> tuple[Dataset, Callable[[], Dataset]]:
     """The training split, and the test split when it is called for.
 
-    Args:
-        data: which data set.
-        tests: whether the test split is used for sure, and so is opened at once.
-
-    Raises:
-        InputError: as `open_splits`.
+    Both at once where the test split is used for sure (`tests`). Raises as `open_splits`.
     """
     if tests or is_own(data.source) or data.test_share is not None:  # which give both at once
         train, test = open_splits(data)
@@ -215,11 +210,7 @@ def encoded_split(data: Data, split: Split) -> EncodedSplit:
 
 
 def _tables(data: Data, source: Path, split: str | None) -> EncodedSplit:
-    """One split of the Hub's tables, or of those in a folder.
-
-    Raises:
-        InputError: there is no such folder, or it holds nothing that is read.
-    """
+    """One split of the Hub's tables, or of those in a folder; others are refused."""
     if source.exists() and not source.is_dir():
         raise InputError(
             f"data.source={data.source} is a file; give the folder that it lies in, or unpack it "
@@ -248,10 +239,8 @@ def _tables(data: Data, source: Path, split: str | None) -> EncodedSplit:
 def preprocessing(data: Data, train: Dataset) -> Preprocessing:
     """Normalisation, and with `data.zca` the whitening of the whole training split.
 
-    The whitening is computed once and kept in the cache. Vectors are standardised.
-
-    Raises:
-        InputError: the cache cannot be written.
+    The whitening is computed once and kept in the cache, which has to be writable. Vectors are
+    standardised.
     """
     if not data.zca:
         return plain_preprocessing(data, train)
@@ -317,10 +306,9 @@ def _chosen(data: Data) -> int | None:
 
 
 def whole_pictures(data: Data, train: Dataset) -> Callable[[int], Image.Image] | None:
-    """Training images as their files hold them, before they were cut to a square.
+    """Row of `train` -> upright RGB image as its file holds it, before it was cut to a square.
 
-    Returns:
-        Row of `train` -> upright RGB; None where they were square already, as digits are.
+    None where they were square already, as digits are.
 
     Raises:
         InputError: files were left out of `train`, so that rows are not files.

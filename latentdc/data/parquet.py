@@ -7,7 +7,8 @@ refused before anything is read.
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -100,7 +101,7 @@ def read_parquet(
             f"{source}: its README.md promises {said.num_examples} rows of {split}, and its files "
             f"hold {rows}; download it anew (hf download), or mend the card."
         )
-    with _Reading(paths[0], len(paths)):
+    with _reading(paths[0], len(paths)):
         schema = _plain(found[0].schema.to_arrow_schema())
         features = (info.features if info else None) or datasets.Features.from_arrow_schema(schema)
     for path, each in zip(paths, found, strict=True):
@@ -118,7 +119,7 @@ def read_parquet(
     def column(name: str) -> list[Any]:
         values: list[Any] = []
         for path in paths:
-            with _Reading(path):
+            with _reading(path):
                 part = pq.read_table(path, columns=[name], partitioning=None).column(name)
                 if pa.types.is_dictionary(part.type):
                     part = part.cast(part.type.value_type)
@@ -135,37 +136,27 @@ def read_parquet(
     return SampleTable(features=features, files=paths, column=column, images=images)
 
 
-@dataclass
-class _Reading:
+@contextmanager
+def _reading(path: Path, count: int = 1) -> Iterator[None]:
     """What goes wrong while a file is read is told of the file, in one line."""
-
-    path: Path
-    count: int = 1
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, InputError) or not isinstance(error, UNREADABLE):
-            return
-        beside = " and those beside it" * (self.count > 1)
+    try:
+        yield
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        beside = " and those beside it" * (count > 1)
         raise InputError(
-            f"cannot read {printable(self.path)}{beside}: {in_short(error, 300)}; it is damaged, "
-            "or not wholly downloaded."
+            f"cannot read {printable(path)}{beside}: {in_short(error, 300)}; it is damaged, or not "
+            "wholly downloaded."
         ) from error
 
 
 @dataclass
 class _Images:
-    """One column, a row group at a time; those that were read last stay in memory.
+    """One column, a row group at a time; those that were read last stay in memory."""
 
-    Attributes:
-        groups: file, its metadata and the group's number in it, in order of rows.
-        name: of the column.
-    """
-
-    groups: list[tuple[Path, Any, int]]
-    name: str
+    groups: list[tuple[Path, Any, int]]  # file, its metadata and the group's number there, by rows
+    name: str  # of the column
     _kept: "OrderedDict[int, _Group]" = field(default_factory=OrderedDict)
     _lock: Any = field(default_factory=Lock)
 
@@ -190,7 +181,7 @@ class _Images:
         with group.lock:  # one thread reads while others wait
             if group.column is None:
                 path, metadata, number = self.groups[index]
-                with _Reading(path), pq.ParquetFile(path, metadata=metadata) as file:
+                with _reading(path), pq.ParquetFile(path, metadata=metadata) as file:
                     read = file.read_row_group(number, columns=[self.name], use_threads=False)
                     group.column = read.column(self.name)
             return group.column
@@ -224,12 +215,9 @@ def _plain(schema: pa.Schema) -> pa.Schema:
 
 
 def _metadata(path: Path) -> Any:
-    """What the file says of its rows; a pointer, a damaged or an empty file is refused.
-
-    So is one that claims too much.
-    """
+    """What a file says of its rows; one that is damaged, empty or claims too much is refused."""
     require_content(path)
-    with _Reading(path):
+    with _reading(path):
         metadata = pq.read_metadata(path)
         groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
         unpacked = sum(group.total_byte_size for group in groups)

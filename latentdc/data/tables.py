@@ -47,15 +47,10 @@ def encoded_table(
     advice: str = "",
     may_read: Callable[[Path], bool] = lambda path: False,
 ) -> EncodedSplit:
-    """All rows of a table, each with an image and a label.
+    """All rows of a table, each with an image and a label, in columns that None finds.
 
-    Args:
-        table: of parquet files or of `datasets`.
-        name: for messages.
-        image: its column; None finds it.
-        label: likewise.
-        advice: what to do where no column or several fit; by default `data.image`, `data.label`.
-        may_read: whether the image of a row may lie in this file, which the row names.
+    `advice` is what to do where none or several fit; `may_read` is whether the image of a row may
+    lie in a file that the row names.
 
     Raises:
         InputError: the named column is unknown or holds something else; none or several were found;
@@ -95,10 +90,9 @@ def _unlabelled(data: Data, table: SampleTable, split: str) -> str | None:
 
 
 def _own_files(table: SampleTable, data: Data) -> Callable[[Path], bool]:
-    """Which files the rows of a table may name.
+    """Which files rows may name: those of a Hub repository of images that `datasets` downloaded.
 
-    Those of a Hub repository of image files, which `datasets` has downloaded; rows of any other
-    table name files of their author's choice, and none of them is read.
+    Rows of any other table name files of their author's choice, and none of them is read.
     """
     if not table.names_files or Path(data.source).expanduser().is_dir():
         return lambda path: False

@@ -43,21 +43,13 @@ _Value = int | str | None  # a label as the tar has it
 
 @dataclass
 class _Index:
-    """Where the images of some tar files lie.
+    """Where the images of some tar files lie."""
 
-    Attributes:
-        rows: (N, 5) int64: number of the tar, offset, size, place in `values` and in `splits`.
-        values: labels; those of folders are their names.
-        splits: names of folders inside that are splits; [""] where none are.
-        left_out: what is not read, by kind.
-        named_by: what the classes of tars in several folders are named by.
-    """
-
-    rows: Tensor
-    values: list[_Value]
-    splits: list[str]
-    left_out: files.LeftOut = field(default_factory=files.LeftOut)
-    named_by: str = ""
+    rows: Tensor  # (N, 5) int64: number of the tar, offset, size, place in `values` and in `splits`
+    values: list[_Value]  # labels; those of folders are their names
+    splits: list[str]  # names of folders inside that are splits; [""] where none are
+    left_out: files.LeftOut = field(default_factory=files.LeftOut)  # what is not read, by kind
+    named_by: str = ""  # what the classes of tars in several folders are named by
 
 
 def holds_tars(source: Path) -> bool:
@@ -292,18 +284,15 @@ def _samples(
             images[key] = tuple(map(one_form, folder)), offset, size
         else:  # `my.cat.jpg`
             images[str(name)] = tuple(map(one_form, folder)), offset, size
-    if other := sum(_contradict(labels.get(key), value) for key, value in in_json.items()):
+    # A number and a name may mean the same.
+    both = [(labels[key], value) for key, value in in_json.items() if key in labels]
+    if other := sum(type(one) is type(two) and one != two for one, two in both):
         left_out["labels in a .json other than in the .cls beside it"] += other
     labels = in_json | labels
     if labels and (others := images.keys() - plain):
         left_out["further images of a sample"] += len(others)
         images = {key: image for key, image in images.items() if key in plain}
     return images, labels
-
-
-def _contradict(one: _Value, other: _Value) -> bool:
-    """Whether two labels of one image differ; a number and a name may mean the same."""
-    return None not in (one, other) and type(one) is type(other) and one != other
 
 
 def _members(

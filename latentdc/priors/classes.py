@@ -1,7 +1,6 @@
 """What classes are called: by a data set, by a prior, and in a prompt."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -27,14 +26,14 @@ def match_classes(names: tuple[str, ...], prior: Prior) -> Tensor:
     if known is None:
         return torch.arange(len(names))
     alike = {name: label for label, name in enumerate(known) if known.count(name) == 1}
-    of_imagenet = _of_imagenet(known)
+    found = subsets.imagenet_matches(names, known)
     labels = [
-        of_imagenet.get(subsets.imagenet_index(name, position), alike.get(name))
-        for position, name in enumerate(names)
+        alike.get(name) if label is None else label
+        for name, label in zip(names, found, strict=True)
     ]
     missing = [name for name, label in zip(names, labels, strict=True) if label is None]
     if missing:
-        if len(of_imagenet) == len(subsets.wordnet_ids()):
+        if len(subsets.imagenet_places(tuple(known))) == len(subsets.wordnet_ids()):
             try:
                 subsets.imagenet_indices(names)
             except InputError as error:
@@ -45,14 +44,6 @@ def match_classes(names: tuple[str, ...], prior: Prior) -> Tensor:
             "prior.kind=autoencoder, which has none."
         )
     return torch.tensor(labels)
-
-
-@cache
-def _of_imagenet(known: tuple[str, ...]) -> dict[int | None, int]:
-    """Label of the prior by ImageNet index, for those of its classes that are ImageNet's."""
-    places = {subsets.imagenet_index(name, label): label for label, name in enumerate(known)}
-    places.pop(None, None)
-    return places
 
 
 def dit_classes(folder: Path, count: int) -> tuple[str, ...]:

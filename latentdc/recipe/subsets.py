@@ -14,8 +14,8 @@ images of a class, `imagenette` too (fastai's data set of that name holds fewer)
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
 from importlib.resources import files
 
 from latentdc.errors import InputError, nearest
@@ -128,6 +128,20 @@ def imagenet_index(name: str, position: int) -> int | None:
         return _index(name, position)
     except InputError:
         return None
+
+
+@lru_cache(maxsize=4)
+def imagenet_places(class_names: tuple[str, ...]) -> Mapping[int, int]:
+    """Position of each class that is ImageNet's, by its index there."""
+    found = [imagenet_index(name, position) for position, name in enumerate(class_names)]
+    return {index: position for position, index in enumerate(found) if index is not None}
+
+
+def imagenet_matches(names: Sequence[str], known: Sequence[str]) -> list[int | None]:
+    """Position in `known` of the class of ImageNet that each name stands for, None without one."""
+    places = imagenet_places(tuple(known))
+    indices = [imagenet_index(name, position) for position, name in enumerate(names)]
+    return [None if index is None else places.get(index) for index in indices]
 
 
 def _index(name: str, position: int) -> int:

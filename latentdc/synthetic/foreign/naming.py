@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from latentdc.errors import InputError, counted
-from latentdc.recipe.subsets import imagenet_index
+from latentdc.recipe.subsets import imagenet_matches
 from latentdc.synthetic.folder import folder_names
 from latentdc.synthetic.foreign.numbers import (
     Numbering,
@@ -51,7 +51,9 @@ def labels_of_names(
         numbered = [re.fullmatch(r"[0-9]+[ _.-]+(.*[^0-9].*)", name) for name in names]  # 0_ant
         bare = [match[1] for match in numbered if match]
         spellings = [names, bare] if len(bare) == len(names) else [names]
-        readings = [f(some, class_names) for some in spellings for f in (_by_name, _by_wordnet)]
+        readings = [
+            f(some, class_names) for some in spellings for f in (_by_name, imagenet_matches)
+        ]
         best = max(readings, key=lambda labels: len(labels) - labels.count(None))  # the first
     surplus = [name for name, label in zip(names, best, strict=True) if label is None]
     if surplus:
@@ -126,10 +128,3 @@ def _by_name(names: Sequence[str], class_names: Sequence[str]) -> TestLabels:
 def _near(name: str) -> str:
     """A name in lower case, without what stands between words or how accents are written."""
     return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name).casefold()).strip()
-
-
-def _by_wordnet(names: Sequence[str], class_names: Sequence[str]) -> TestLabels:
-    """One side by WordNet id, the other by id or by ImageNet's name."""
-    known = {imagenet_index(name, label): label for label, name in enumerate(class_names)}
-    known.pop(None, None)
-    return [known.get(imagenet_index(name, position)) for position, name in enumerate(names)]
