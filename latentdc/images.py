@@ -131,6 +131,11 @@ def as_floats(samples: Tensor) -> Tensor:
     return samples.float() if samples.is_floating_point() else from_uint8(samples)
 
 
+def as_levels(images: Tensor) -> Tensor:
+    """What is stored and shown: floats in [-1, 1], clamped -> levels 0..255; levels as they are."""
+    return to_uint8(images) if images.is_floating_point() else images
+
+
 def place(images: Images, device: torch.device) -> Images:
     """The images on the device, or where they are if they would fill half of its free memory."""
     if device.type == "cuda" and images.device != device:

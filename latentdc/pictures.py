@@ -14,7 +14,7 @@ from torch import Tensor
 from latentdc.arguments import require_whole
 from latentdc.errors import InputError, counted
 from latentdc.figures import new_figure
-from latentdc.images import Images, kind_of, to_uint8
+from latentdc.images import Images, as_levels, kind_of
 from latentdc.io import writing
 from latentdc.plain_text import in_picture, printable
 
@@ -111,7 +111,7 @@ def figure(
         drawn.subplots(len(rows), squeeze=False).flat, classes, rows, strict=True
     ):
         strip = np.full((side, side * wide, 3), 255, dtype=np.uint8)
-        for place, image in enumerate(_levels(images[row])):
+        for place, image in enumerate(as_levels(images[row])):
             strip[:, place * side : (place + 1) * side] = image.permute(1, 2, 0).cpu().numpy()
         axis.imshow(strip, interpolation="nearest")
         axis.set(xticks=[], yticks=[])
@@ -146,13 +146,9 @@ def as_html(text: str, images: Images, labels: Tensor, class_names: tuple[str, .
     return f'{shown}<img alt="some images of each class" src="data:image/png;base64,{data}">'
 
 
-def _levels(images: Tensor) -> Tensor:
-    return to_uint8(images) if images.is_floating_point() else images
-
-
 def _thumbnail(image: Tensor) -> Image.Image:
     """(3, H, W) -> a picture of 64 pixels or a little more, if the image is not larger itself."""
-    picture = Image.fromarray(_levels(image).permute(1, 2, 0).contiguous().cpu().numpy())
+    picture = Image.fromarray(as_levels(image).permute(1, 2, 0).contiguous().cpu().numpy())
     if picture.width >= _LARGEST:
         return picture.reduce(picture.width // (_LARGEST // 2))
     factor = -(-_SMALLEST // picture.width)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from latentdc.errors import InputError
-from latentdc.images import Images, contiguous, to_uint8
+from latentdc.images import Images, as_levels, contiguous
 
 _KID_SUBSETS = 100  # of torch-fidelity
 
@@ -85,5 +85,4 @@ class _Levels(TorchDataset[Tensor]):
         return len(self._images)
 
     def __getitem__(self, index: int) -> Tensor:
-        image = self._images[index : index + 1][0]
-        return contiguous(to_uint8(image) if image.is_floating_point() else image)
+        return contiguous(as_levels(self._images[index : index + 1][0]))

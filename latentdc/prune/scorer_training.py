@@ -87,15 +87,7 @@ class ScorerTraining:
         epochs = self._scorer.epochs
         for epoch in range(self.done, until or epochs):
             self.classifier.train()
-            batches = training.epoch_batches(
-                len(self._rows),
-                self._scorer.batch,
-                None,
-                self._seed,
-                *("scorer", epoch),
-                join=True,
-                sampler=self._sampler,
-            )
+            batches = self._batches(epoch)
             steps = training.fit(
                 self._divided.network,
                 enumerate(batches, start=epoch * len(batches)),
@@ -119,6 +111,14 @@ class ScorerTraining:
             if self._accelerator.num_processes > 1:  # GPUs may drift apart by rounding
                 self.restore(cast(Weights, runtime.broadcast(self._accelerator, self.state())))
             yield epoch
+
+    def _batches(self, epoch: int) -> list[training.Batch]:
+        """Batches of an epoch; their rows are places among `rows`."""
+        count, batch, keys = len(self._rows), self._scorer.batch, ("scorer", epoch)
+        sampler = self._sampler
+        return training.epoch_batches(
+            count, batch, None, self._seed, *keys, join=True, sampler=sampler
+        )
 
     def _lr(self, step: tuple[int, training.Batch], *, steps: int) -> float:
         return self._scorer.lr * ((1 + math.cos(math.pi * step[0] / steps)) / 2)

@@ -167,37 +167,6 @@ def folder_texts(
 ) -> Texts:
     """What stands beside the samples in a set's folder; nothing of it tells a path of this machine.
 
-    Arguments and errors as of `_dataset_card`.
-    """
-    provenance = published(provenance)
-    recipe = None if recipe is None else published_yaml(recipe)
-    results = None if results is None else published(results)
-    card = _dataset_card(
-        images,
-        labels,
-        class_names,
-        provenance=provenance,
-        training=training,
-        recipe=recipe,
-        results=results,
-    )
-    texts: Texts = {layout.PROVENANCE: provenance, layout.CARD: card}
-    texts |= {} if recipe is None else {layout.RECIPE: recipe}
-    return texts | ({} if results is None else {layout.RESULTS: results})
-
-
-def _dataset_card(
-    images: Images,
-    labels: Tensor,
-    class_names: Sequence[str],
-    *,
-    provenance: Mapping[str, object],
-    training: str = "",
-    recipe: str | None = None,
-    results: Mapping[str, object] | None = None,
-) -> str:
-    """The card of a set: front matter and text.
-
     The parts are those of `SyntheticSet`, with the text of `training_text`, the YAML of the
     resolved recipe, and results as `latentdc.results.result.to_json` gives; other plain values are
     listed.
@@ -205,6 +174,9 @@ def _dataset_card(
     Raises:
         InputError: results that are neither.
     """
+    provenance = published(provenance)
+    recipe = None if recipe is None else published_yaml(recipe)
+    results = None if results is None else published(results)
     named = provenance.get("dataset", "an image data set")
     source = in_markdown(named)
     counts = labels.bincount(minlength=len(class_names))
@@ -242,7 +214,10 @@ def _dataset_card(
         tags=tags,
         **_columns(kind, class_names),
     )
-    return str(DatasetCard(f"---\n{front.to_yaml()}\n---\n\n{hub.marked(text)}"))
+    card = str(DatasetCard(f"---\n{front.to_yaml()}\n---\n\n{hub.marked(text)}"))
+    texts: Texts = {layout.PROVENANCE: provenance, layout.CARD: card}
+    texts |= {} if recipe is None else {layout.RECIPE: recipe}
+    return texts | ({} if results is None else {layout.RESULTS: results})
 
 
 def _columns(kind: Kind, class_names: Sequence[str]) -> dict[str, Any]:

@@ -78,20 +78,13 @@ def export_pt(synthetic: "SyntheticSet", out: Path) -> None:
     """Write the dictionary that the module's docstring describes, whole or not at all.
 
     Float images that leave [-1, 1] leave [0, 1] here as well: nothing is clamped.
-
-    Raises:
-        InputError: `out` exists, or does not end in .pt or .pth.
     """
     _require_new(out, "pt", ".pt", ".pth")
     _save(_content(synthetic), out)
 
 
 def export_npz(synthetic: "SyntheticSet", out: Path) -> None:
-    """Write the same for NumPy, whole or not at all; images of 8 bits stay levels.
-
-    Raises:
-        InputError: `out` exists, or does not end in .npz.
-    """
+    """Write the same for NumPy, whole or not at all; images of 8 bits stay levels."""
     import numpy as np
 
     _require_new(out, "npz", ".npz")
@@ -109,11 +102,7 @@ def export_npz(synthetic: "SyntheticSet", out: Path) -> None:
 
 
 def export_dc(synthetic: "SyntheticSet", out: Path, seen: "Preprocessing") -> None:
-    """Write DC's file, whole or not at all, of images as students see them through `seen`.
-
-    Raises:
-        InputError: `out` exists, or a set that the layout has no place for: vectors, soft labels.
-    """
+    """Write DC's file, whole or not at all, of images as students see them through `seen`."""
     synthetic.require_images("--format dc")
     if synthetic.soft_labels is not None:
         raise InputError("this set has soft labels, and DC's file has classes; use --format mtt.")
@@ -124,11 +113,7 @@ def export_dc(synthetic: "SyntheticSet", out: Path, seen: "Preprocessing") -> No
 
 
 def export_mtt(synthetic: "SyntheticSet", out: Path, seen: "Preprocessing") -> None:
-    """Write MTT's folder likewise.
-
-    Raises:
-        InputError: `out` is no new or empty folder, or the set is of vectors.
-    """
+    """Write MTT's folder likewise."""
     import torch
 
     synthetic.require_images("--format mtt")

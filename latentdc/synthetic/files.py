@@ -84,26 +84,17 @@ def write_rows(folder: Path, samples: Tensor, labels: Tensor, class_names: Seque
             for first in range(start, end, GROUP):
                 rows = slice(first, min(first + GROUP, end))
                 if vectors:
-                    column = _lists(samples[rows])
+                    ends = np.arange(rows.stop - first + 1, dtype=np.int32) * samples.shape[1]
+                    column = pa.ListArray.from_arrays(ends, samples[rows].flatten().numpy())
                     written += samples[rows].nbytes
                 else:
                     pngs = in_threads(encode, samples[rows])
-                    column = _pngs(pngs, first)
+                    entries = enumerate(pngs, first)
+                    column = pa.array([{"bytes": d, "path": f"{i:05d}.png"} for i, d in entries])
                     written += sum(map(len, pngs))
                 columns = [column.cast(schema.field(0).type), pa.array(labels[rows].numpy())]
                 writer.write_table(pa.Table.from_arrays(columns, schema=schema))
     return written
-
-
-def _lists(vectors: Tensor) -> pa.Array:
-    ends = torch.arange(len(vectors) + 1, dtype=torch.int32) * vectors.shape[1]
-    return pa.ListArray.from_arrays(ends.numpy(), vectors.flatten().numpy())
-
-
-def _pngs(images: Sequence[bytes], first: int) -> pa.Array:
-    return pa.array(
-        [{"bytes": data, "path": f"{index:05d}.png"} for index, data in enumerate(images, first)]
-    )
 
 
 def read_set(folder: Path) -> tuple[dict[str, Any], int]:
@@ -265,11 +256,7 @@ def link_folder(folder: Path, part: Path) -> None:
 
 
 def require_saved(folder: Path, texts: Texts, count: int) -> None:
-    """Refuse a folder that does not hold the set of `count` samples to which the texts belong.
-
-    Raises:
-        InputError: it holds another set, or none.
-    """
+    """Refuse a folder that does not hold the set of `count` samples to which the texts belong."""
     found: object = None
     if layout.is_set(folder):
         with layout.reading(folder):
@@ -282,13 +269,8 @@ def require_saved(folder: Path, texts: Texts, count: int) -> None:
         )
 
 
-def write_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Write what rows do not hold, of which `_TENSORS` are the names."""
-    io.save_tensors(folder / layout.LATENTS, tensors)
-
-
 def _checked(tensors: dict[str, Any], images: Tensor) -> dict[str, Any]:
-    """What `write_tensors` wrote, beside these images; learned_lr and grid as numbers."""
+    """What `SyntheticSet.tensors` gave, beside these images; learned_lr and grid as numbers."""
     if strange := sorted(tensors.keys() - _TENSORS):
         raise ValueError(f"it holds {', '.join(strange)}, which no set has")
     for name, tensor in tensors.items():

@@ -151,10 +151,7 @@ def row_names(sources: Sequence[SetSource]) -> list[str]:
 def open_set(source: SetSource, train: "Dataset", data: Data | None = None) -> "Read":
     """A set: its stored images, or those of `train` that a core set names.
 
-    Args:
-        source: where it lies.
-        train: real training images, to whose classes a set made elsewhere is put.
-        data: how these are opened; only a set made elsewhere needs it.
+    One made elsewhere is put to the classes of `train`, which `data` opened.
 
     Returns:
         The set, and how the class numbers of one made elsewhere were read.

@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 from latentdc import arguments, io, pictures
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.images import Images, Kind, MappedImages, as_floats, kind_of, to_uint8
+from latentdc.images import Images, Kind, MappedImages, as_floats, as_levels, kind_of
 from latentdc.modes import in_plain_modes
 from latentdc.preprocessing import Preprocessing, Whitening, save_whitening
 from latentdc.recipe import Hub
@@ -161,8 +161,7 @@ class SyntheticSet:
 
     def levels(self) -> Tensor:
         """(N, 3, H, W) uint8 on the CPU: what PNGs hold; rounded where the images are float."""
-        images = self.images[:].cpu()
-        return to_uint8(images) if images.is_floating_point() else images
+        return as_levels(self.images[:].cpu())
 
     def floats(self) -> Tensor:
         """(N, 3, H, W) float32, nominally in [-1, 1], or vectors: what students are trained on."""
@@ -309,7 +308,7 @@ class SyntheticSet:
             part.mkdir()
             files.write_texts(part, texts)
             size = files.write_rows(part, samples, labels, self.class_names)
-            files.write_tensors(part, self.tensors())
+            io.save_tensors(part / layout.LATENTS, self.tensors())
             if self.whitening is not None:
                 save_whitening(part / layout.WHITENING, self.whitening)
             if not vectors:

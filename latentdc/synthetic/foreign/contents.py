@@ -91,17 +91,18 @@ def read_contents(path: Path) -> Contents:
     images, names = _dense(found.images, "images", path), _names(found.class_names, path)
     labels: Tensor | list[str]
     if names is None and _are_texts(found.labels):
-        labels = [str(name) for name in found.labels]
+        labels, hard = [str(name) for name in found.labels], None
     else:
         labels = _dense(found.labels, "labels", path)
-    contents = Contents(images, labels, names)
-    if found.learned_lr is not None:
-        contents = replace(contents, learned_lr=_rate(found.learned_lr, path))
-    if found.weights is not None:
-        contents = replace(contents, weights=_dense(found.weights, "weights", path))
-    if found.hard_labels is not None and isinstance(labels, Tensor) and labels.ndim == 2:
-        contents = replace(contents, hard_labels=_dense(found.hard_labels, "hard labels", path))
-    return contents
+        hard = found.hard_labels if labels.ndim == 2 else None
+    return Contents(
+        images,
+        labels,
+        names,
+        learned_lr=None if found.learned_lr is None else _rate(found.learned_lr, path),
+        weights=None if found.weights is None else _dense(found.weights, "weights", path),
+        hard_labels=None if hard is None else _dense(hard, "hard labels", path),
+    )
 
 
 def _find(path: Path) -> _Found:
@@ -282,9 +283,8 @@ def _names(given: Any, path: Path) -> list[str] | None:
 
 
 def _are_texts(given: Any) -> bool:
-    if isinstance(given, list | tuple):
-        return bool(given) and all(isinstance(text, str) for text in given)
-    return getattr(getattr(given, "dtype", None), "kind", "") == "U" and given.ndim == 1
+    array = getattr(getattr(given, "dtype", None), "kind", "") == "U" and given.ndim == 1
+    return array or _all(given, str)
 
 
 def _load(path: Path) -> Any:

@@ -60,12 +60,8 @@ def labels_of_numbers(
 ) -> tuple[TestLabels, Numbering | None]:
     """The label of each number, as far as it has one, and how the numbers were read.
 
-    Args:
-        names: numbers, as the set spells them.
-        class_names: of the test set.
-        source: for messages.
-        numbers: the user's answer, None without.
-        spelled: by name, character for character; None where the set has numbers and no spelling.
+    `names` are the numbers as the set spells them, `spelled` what they stand for character for
+    character, None where there is no spelling; `numbers` is the user's answer.
 
     Raises:
         InputError: both answers are possible and differ, or the user's is not, or the test set

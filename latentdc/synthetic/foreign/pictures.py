@@ -35,14 +35,9 @@ def read_pictures(
     numbers: Numbers | None = None,
     size: int | None = None,
 ) -> Read:
-    """The pictures in order of class, of each class the first `ipc` or all.
+    """The pictures in order of the test set's classes, of each the first `ipc` or all.
 
-    Args:
-        split: of the set, with its own class names.
-        class_names: of the test set.
-        ipc: images of each class to read.
-        numbers: the user's answer to what numbers count.
-        size: height and width of the test set's images; None takes any.
+    `size` is the height and width of the test set's images; None takes any.
 
     Raises:
         InputError: other classes than the test set's, a class without images, or images that cannot

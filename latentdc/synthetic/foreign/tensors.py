@@ -32,14 +32,9 @@ def read_tensors(
     numbers: Numbers | None,
     preprocessing: Preprocessing,
 ) -> Read:
-    """The set in a file, or in the `images_best.pt` of a folder.
+    """The set in a file, or in the `images_best.pt` of a folder, for the classes of the test set.
 
-    Args:
-        path: of the file or folder.
-        class_names: of the test set.
-        ipc: images of each class to read.
-        numbers: the user's answer to what numbers count.
-        preprocessing: that floats were made with.
+    `ipc` images of each class, None for all; floats were made with the preprocessing.
 
     Raises:
         InputError: not one of these layouts, values that are no images, or labels and classes that
