@@ -147,11 +147,7 @@ class AutoencoderPrior:
 
 
 def _units(autoencoder: Autoencoder) -> tuple[float | Tensor, float | Tensor]:
-    """Scale and shift of latents: numbers, or (C, 1, 1) where each channel has its own.
-
-    Raises:
-        InputError: a scale of 0, or other things than numbers.
-    """
+    """Scale and shift of latents: numbers, or (C, 1, 1) where each channel has its own."""
     config = autoencoder.config
     names = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
     given = {name: config.get(name) for name in names}
@@ -185,16 +181,9 @@ def _luma(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def nearest_codes(z: Tensor, codebook: Tensor) -> Tensor:
-    """Index of the nearest code at each position.
+    """(B, h, w) index of the nearest of (K, C) codes at each position of (B, C, h, w) latents.
 
     Distances are those of float32 under autocast too, where torch runs cdist in it.
-
-    Args:
-        z: (B, C, h, w) latents.
-        codebook: (K, C) codes.
-
-    Returns:
-        (B, h, w) indices below K.
     """
     rows = z.permute(0, 2, 3, 1).reshape(-1, codebook.shape[1])
     codes = codebook.to(rows.dtype)
@@ -203,12 +192,6 @@ def nearest_codes(z: Tensor, codebook: Tensor) -> Tensor:
 
 
 def straight_through(z: Tensor, codes: Tensor, codebook: Tensor) -> Tensor:
-    """(B, C, h, w) codes in place of z, with z's gradient unchanged.
-
-    Args:
-        z: (B, C, h, w) latents.
-        codes: (B, h, w) indices.
-        codebook: (K, C) codes.
-    """
+    """(B, C, h, w) codes by their (B, h, w) indices in place of z, with z's gradient unchanged."""
     quantised = codebook[codes].permute(0, 3, 1, 2).to(z.dtype)
     return z + (quantised - z).detach()

@@ -76,15 +76,9 @@ class Denoiser(Protocol):
 
 
 def require_batch(images: object, resolution: int) -> Tensor:
-    """Images as they are; what is no batch (B, 3, H, W) of floats, such as levels, is refused.
+    """Images as they are; what is no batch (B, 3, H, W) of floats of this size is refused.
 
-    Args:
-        images: in [-1, 1].
-        resolution: that H and W are.
-
-    Raises:
-        InputError: says how to convert levels; or images of another size or, on a CPU, values that
-            are not finite.
+    So are, on a CPU, values that are not finite.
     """
     fits = isinstance(images, Tensor) and images.ndim == 4 and images.shape[1] == 3
     if not isinstance(images, Tensor) or not fits or not images.is_floating_point():
@@ -103,17 +97,9 @@ def require_batch(images: object, resolution: int) -> Tensor:
 def require_latents(
     z: object, shape: Sequence[int], name: str = "z", *, count: int | None = None, least: int = 0
 ) -> Tensor:
-    """Latents as they are; what is something else is refused.
+    """Latents (B, *shape) as they are; what is something else is refused.
 
-    Args:
-        z: (B, *shape) floats.
-        shape: of one.
-        name: of the argument.
-        count: B, if it is known.
-        least: B at least.
-
-    Raises:
-        InputError: says what came.
+    `count` is B, if it is known, and `least` what it is at least.
     """
     fits = (
         isinstance(z, Tensor)
@@ -139,11 +125,7 @@ def _kind(value: object) -> str:
 
 
 def placed(values: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Values where the weights of a prior are, and in their precision.
-
-    Raises:
-        InputError: they are outlines (`meta`), and the weights are not.
-    """
+    """Values where the weights of a prior are, and in their precision; outlines are refused."""
     if values.device.type == "meta" and device.type != "meta":
         raise InputError(
             f"this prior is on {device}, and takes tensors that hold values, got one on meta."
@@ -159,11 +141,7 @@ def require_finite(values: Tensor, name: str) -> Tensor:
 
 
 def require_named(images: object, seed: object) -> None:
-    """Refuse what names no images, and what is no seed of their draws.
-
-    Raises:
-        InputError: says what names them.
-    """
+    """Refuse what names no images, and what is no seed of their draws."""
     if not _pairs(images):
         raise InputError(
             "images are one or more pairs of a class's name and a number, such as [('cat', 0), "
@@ -196,11 +174,7 @@ def as_whole(value: object) -> int | None:
 
 
 def require_guides(guides: object) -> list[Any]:
-    """Some guides as a list.
-
-    Raises:
-        InputError: says what each is.
-    """
+    """Some guides as a list; what is none is refused."""
     if not isinstance(guides, Iterable):
         raise InputError(f"guides are a list of latentdc.Guide, got {show(guides)}.")
     made = list(guides)

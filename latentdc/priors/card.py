@@ -1,36 +1,29 @@
-"""The card of a trained prior."""
+"""The cards of priors."""
 
 from collections.abc import Mapping
 from typing import Any
-
-from huggingface_hub import ModelCardData
 
 from latentdc.plain_text import in_markdown, in_one_line
 from latentdc.recipe.prior_training import PriorRecipe
 
 
-def prior_card(recipe: PriorRecipe, name: str, facts: Mapping[str, Any]) -> str:
-    """README.md with YAML front matter.
+def front_matter(license: str | None = None) -> str:
+    """The YAML at the head of a prior's card."""
+    from huggingface_hub import ModelCardData
 
-    Args:
-        recipe: that was trained.
-        name: of the prior.
-        facts: what `training.json` holds.
-    """
-    front = ModelCardData(
-        license=recipe.licence,
-        library_name="diffusers",
-        tags=["latentdc", "latent-diffusion", "dataset-distillation"],
-    )
+    tags = ["latentdc", "latent-diffusion", "dataset-distillation"]
+    data = ModelCardData(license=license, library_name="diffusers", tags=tags)
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def prior_card(recipe: PriorRecipe, name: str, facts: Mapping[str, Any]) -> str:
+    """README.md of a prior that was trained; `facts` are what `training.json` holds."""
     autoencoder, unet, embedding = facts["parameters"]
     seconds = facts["seconds"]
     started = ""
     if start := facts.get("start"):
         started = f"| started from | {_code(start['prior'])} ({start['identity']}) |\n"
-    return f"""---
-{front.to_yaml()}
----
-
+    return f"""{front_matter(recipe.licence)}
 # {name}: a small latent diffusion prior
 
 A class-conditional latent diffusion model for latentdc, of diffusers components: autoencoder

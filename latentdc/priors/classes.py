@@ -8,7 +8,7 @@ from torch import Tensor
 
 from latentdc.errors import InputError, nearest
 from latentdc.priors.base import Prior
-from latentdc.priors.files import read_json
+from latentdc.priors.files import read_index
 from latentdc.ranks import warn
 from latentdc.recipe import subsets
 
@@ -65,8 +65,7 @@ def unet_classes(folder: Path, rows: int) -> tuple[str, ...]:
 
 
 def _named(folder: Path, counts: tuple[int, ...], knows: str) -> tuple[str, ...]:
-    index = folder / "model_index.json"
-    names = read_json(index).get("id2label") if index.is_file() else None
+    names = read_index(folder).get("id2label")
     if not names and len(subsets.wordnet_ids()) in counts:
         return subsets.wordnet_ids()
     labels = [{*map(str, range(count))} for count in counts]
@@ -85,13 +84,8 @@ def class_prompts(
 ) -> dict[str, str]:
     """The prompt of every class of a data set, by its name there.
 
-    Args:
-        class_names: of the data set: words, synonyms divided by commas, or WordNet ids.
-        template: with `{}` in place of the class.
-        names: what to write for a class in place of its first synonym, by its name in the data set.
-
-    Raises:
-        InputError: `names` has a class that the data set has not.
+    `{}` of the template is the class: the first synonym of its name (words, synonyms divided by
+    commas, or a WordNet id), or what `names` has for it; those are of the data set, or refused.
     """
     for name in names:
         if name not in class_names:

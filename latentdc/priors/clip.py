@@ -18,7 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from latentdc.errors import InputError
 from latentdc.priors.components import load_component
-from latentdc.priors.files import ENCODERS, TOKENIZERS, find_part, read_config, read_json
+from latentdc.priors.files import ENCODERS, TOKENIZERS, find_part, read_config, read_index
 
 _PROMPTS = 32  # prompts that enter an encoder at once
 
@@ -73,8 +73,8 @@ def load_text_conditions(
         )
     encoded = _encode(parts, [*prompts.values(), ""], device)
     null = encoded[-1:]
-    if double and _zeros_for_no_text(folder):
-        null = torch.zeros_like(null)
+    if double and read_index(folder).get("force_zeros_for_empty_prompt", True):
+        null = torch.zeros_like(null)  # which stand for no text, as SDXL was trained
     return TextConditions(encoded[:-1], null, pooled)
 
 
@@ -148,10 +148,3 @@ def _ids(folder: Path, texts: list[str], most: int) -> Tensor:
     padded = tokenizer(texts, padding="max_length", max_length=most, return_tensors="pt")
     found: Tensor = padded.input_ids
     return found
-
-
-def _zeros_for_no_text(folder: Path) -> bool:
-    """Whether the empty prompt stands for zeros, as SDXL was trained, or is encoded."""
-    index = folder / "model_index.json"
-    found = read_json(index) if index.is_file() else {}
-    return bool(found.get("force_zeros_for_empty_prompt", True))

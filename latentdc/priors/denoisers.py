@@ -262,14 +262,10 @@ def without_table(network: Any) -> tuple[Any, Tensor]:
 
 
 def place_patches(patches: PatchEmbed, size: int) -> None:
-    """Spread the positions that a DiT was trained with evenly over latents of another size.
+    """Spread the positions that a DiT was trained with, in place, over latents of another side.
 
     Once here, where diffusers would do the same in every call. A grid of n patches has the
     positions 0, N/n, 2N/n, ... of the N that the DiT was made for.
-
-    Args:
-        patches: changed in place.
-        size: of a latent, along one side.
     """
     grid = size // patches.patch_size
     positions = get_2d_sincos_pos_embed(

@@ -290,6 +290,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_json(folder / "config.json")
 
 
+def read_index(folder: Path) -> dict[str, Any]:
+    """The model_index.json of a prior; empty where there is none."""
+    path = folder / "model_index.json"
+    return read_json(path) if path.is_file() else {}
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """What a file of a prior's folder says."""
     try:

@@ -100,12 +100,7 @@ def load_prior(
 
 
 def _own(settings: PriorSettings, *, resolution: int, device: Any, **offered: Any) -> Prior:
-    """A prior of the user's code, after one batch has gone there and back.
-
-    Raises:
-        WeightsMissing: with `meta`, where nothing can be known of it.
-        InputError: it lacks something of `Prior`, or gives other shapes or no finite values.
-    """
+    """A prior of the user's code, after one batch has gone there and back."""
     kind = settings.kind
     if torch.device(device).type == "meta":
         raise WeightsMissing(f"prior.kind={kind} is known when it is made.")
@@ -184,10 +179,7 @@ def prior_parameters(prior: Prior) -> int:
 def warn_if_slow(prior: Prior, device: torch.device, precision: str) -> None:
     """Say that a large prior starts in float32 on a GPU, which takes several times the hours.
 
-    Args:
-        prior: that is loaded.
-        device: it is on.
-        precision: as `latentdc.modes.precision_of` names it.
+    The precision is as `latentdc.modes.precision_of` names it.
     """
     count = prior_parameters(prior)
     if device.type == "cuda" and precision == "no" and count > LARGE:

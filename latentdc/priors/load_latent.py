@@ -46,16 +46,7 @@ def load_latent_prior(
     precision: PrecisionName,
     device: torch.device | str,
 ) -> AutoencoderPrior | DiffusionPrior:
-    """A prior that has weights; the rest is as of `load_prior`.
-
-    Args:
-        settings: which one.
-        resolution: of the images.
-        prompts: of each class, for a text-conditional prior.
-        seed: of a denoiser whose weights are drawn.
-        precision: of denoiser and decoder.
-        device: for the weights.
-    """
+    """A prior that has weights, with prompts by class for one of texts; see `load_prior`."""
     weights, autoencoder = settings.weights, settings.autoencoder or settings.weights
     assert weights is not None and autoencoder is not None
     drawn = int(seed) if settings.denoiser == "random" else None
@@ -112,12 +103,8 @@ def _folder(weights: str, revision: str | None = None, *, outline: bool) -> Path
 def _identity(folder: Path, parts: Sequence[Path], space: Path, own: Path, seed: int | None) -> str:
     """Hex digits of all files that are read, and of the seed that weights are drawn from.
 
-    Args:
-        folder: of the prior.
-        parts: of its denoiser, that one first; none of an autoencoder alone.
-        space: folder of the prior that the autoencoder is of.
-        own: the autoencoder's folder.
-        seed: of a denoiser whose weights are drawn.
+    `parts` of `folder` are the denoiser's, that one first, none of an autoencoder alone; `own` is
+    the autoencoder's folder, in `space`.
     """
     if not parts:
         return files.content_hash(space, [own])
@@ -138,15 +125,7 @@ def tune(
 ) -> None:
     """Change how `networks` run, in place; what they compute stays the same but for rounding.
 
-    Args:
-        networks: the denoiser and the decoder.
-        device: where they run.
-        precision: of the autocast that they will run under.
-        channels_last: keep the weights of convolutions, and with them activations, in that layout.
-        compile: run them through torch.compile.
-
-    Raises:
-        InputError: torch.compile does not work here.
+    `precision` is that of the autocast that they will run under.
     """
     if compile:
         _require_compiler(device)
@@ -253,12 +232,7 @@ def _require_multiple(weights: str, resolution: int, step: int) -> None:
 def _check_denoiser(weights: str, denoiser: Config, channels: int, size: int, factor: int) -> None:
     """Refuse latents that a denoiser cannot take; warn of a size that it was not made for.
 
-    Args:
-        weights: the prior's name, to tell.
-        denoiser: its config.
-        channels: of a latent.
-        size: of a latent, along one side.
-        factor: pixels per position of a latent.
+    `size` is of a latent along one side, `factor` the pixels per position.
     """
     takes = denoiser.get("in_channels")
     makes = denoiser.get("out_channels") or takes
@@ -282,11 +256,7 @@ def _check_denoiser(weights: str, denoiser: Config, channels: int, size: int, fa
 
 @torch.no_grad()
 def _try_autoencoder(weights: str, space: AutoencoderPrior, factor: int) -> None:
-    """Encode and decode a small grey image; `factor` is of pixels per position of a latent.
-
-    Raises:
-        InputError: it fails, makes images of another size, or numbers that are not finite.
-    """
+    """Encode and decode a small grey image; `factor` is of pixels per position of a latent."""
     what, side = f"the autoencoder of {weights}", _SIDE * factor
     with as_input_error(f"{what} does not run as its config says"):
         z = space.encode_chunk(torch.zeros(1, 3, side, side, device=space.device))
@@ -301,11 +271,7 @@ def _try_autoencoder(weights: str, space: AutoencoderPrior, factor: int) -> None
 
 @torch.no_grad()
 def _try_denoiser(weights: str, prior: DiffusionPrior) -> None:
-    """Predict once, at the noisiest timestep.
-
-    Raises:
-        InputError: it fails, or predicts numbers that are not finite.
-    """
+    """Predict once, at the noisiest timestep."""
     what = f"the denoiser of {weights}"
     with as_input_error(f"{what} does not run as its config says"):
         x = torch.zeros(1, *prior.latent_shape, device=prior.device)

@@ -103,11 +103,9 @@ class Plan:
                 yield each
 
     def sweeps(self, images: int, steps: int) -> float:
-        """How often a step of matching runs the denoiser, back to the inputs counting as once.
+        """How often a step that moves so many images runs the denoiser's steps.
 
-        Args:
-            images: that a step moves.
-            steps: of the denoiser.
+        Back to the inputs counts as once.
         """
         if self.memory != "mixed" or not images * steps:
             return 2.0 if self.memory == "fast" else 3.0

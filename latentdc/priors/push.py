@@ -5,19 +5,10 @@ from pathlib import Path
 
 from latentdc import cli, hub
 from latentdc.priors import files as layout
+from latentdc.priors.card import front_matter
 from latentdc.recipe import Hub
 
 _BESIDE = ("config.json", "model_index.json", "recipe.yaml", "training.json", "grid.png")
-_FRONT = """\
----
-library_name: diffusers
-tags:
-- latentdc
-- latent-diffusion
-- dataset-distillation
----
-
-"""
 _TEXT = """\
 # {name}
 
@@ -34,11 +25,7 @@ In a recipe: `prior: {{kind: diffusion, {yaml}}}`."""
 
 
 def _prior_files(folder: Path) -> dict[str, Path]:
-    """Files by name in a repo: configs, tokenizers and one form of each network's weights.
-
-    Raises:
-        InputError: a network without weights, or with some of its shards.
-    """
+    """Files by name in a repo: configs, tokenizers and one form of each network's weights."""
     paths = [folder / name for name in _BESIDE]
     for name in layout.PARTS:
         paths += [*sorted((folder / name).glob("*.json")), folder / name / "merges.txt"]
@@ -53,9 +40,9 @@ def _card(folder: Path, to: Hub) -> str:
     """The card that lies with the prior, or a short one; below it how to load the repo."""
     path = folder / hub.CARD
     text = path.read_bytes().decode(errors="replace") if path.is_file() else ""
-    front, body = _FRONT, text
+    front, body = front_matter(), text
     if text.startswith("---\n") and (end := text.find("\n---", 4)) > 0:
-        front, body = f"{text[: end + 4]}\n\n", text[end + 4 :]
+        front, body = f"{text[: end + 4]}\n", text[end + 4 :]
     if not body.strip():
         parts = [name for name in layout.PARTS if (folder / name).is_dir()]
         name = to.repo.partition("/")[2] if to.repo is not None else folder.name
@@ -67,7 +54,7 @@ def _card(folder: Path, to: Hub) -> str:
     )
     part = hub.marked(load)
     start = body.find(hub.BEGIN)  # of a prior that was downloaded from the Hub
-    return f"{front}{(body if start < 0 else body[:start]).strip()}\n\n{part}"
+    return f"{front}\n{(body if start < 0 else body[:start]).strip()}\n\n{part}"
 
 
 def arguments(parser: cli.Parser) -> None:

@@ -224,8 +224,19 @@ def sample(
     Returns:
         (B, C, h, w) denoised latents, differentiable in all that `predict` and guides were made of.
     """
-    indices = range(start, len(schedule.timesteps))
-    steps = [partial(_step, predict, schedule, guides, eta, noise, index) for index in indices]
+
+    def step(index: int, x: Tensor) -> Tensor:
+        """x_(t-1) from x_t, in the precision of x whatever the network computes in."""
+        acting = [guide for guide in guides if guide.steps is None or index in guide.steps]
+        through = {guide.through for guide in acting} - {"none"}
+        if not through:
+            return _next(_predicted(predict, schedule, eta, index, x), acting, noise)
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            network = predict if "denoiser" in through else torch.no_grad()(predict)
+            return _next(_predicted(network, schedule, eta, index, x), acting, noise).detach()
+
+    steps = [partial(step, index) for index in range(start, len(schedule.timesteps))]
     return run_steps(steps, x, kept=kept)
 
 
@@ -263,50 +274,16 @@ def noised(z: Tensor, noise: Tensor, schedule: Schedule, start: int = 0) -> Tens
 def keyed_noise(
     seed: int, images: Sequence[tuple[str, int]], like: Tensor
 ) -> Callable[[int], Tensor]:
-    """Ancestral noise by index of a step (0 the noisiest), each image's its own.
-
-    Args:
-        seed: of all draws.
-        images: class and number of each image.
-        like: (B, C, h, w) latents.
-    """
+    """Ancestral noise like (B, C, h, w) latents by index of a step, each image's its own."""
     return lambda index: keyed_draw(seed, "ancestral", images, like.shape[1:], index).to(like)
 
 
 def keyed_draw(
     seed: int, what: str, images: Sequence[tuple[str, int]], shape: Sequence[int], *keys: int
 ) -> Tensor:
-    """(B, *shape) standard normal, of each image its own whatever is drawn beside it.
-
-    Args:
-        seed: of all draws.
-        what: they are for.
-        images: class and number of each image.
-        shape: of one latent.
-        keys: such as a step's index.
-    """
+    """(B, *shape) standard normal, of each image (class and number) its own in any batch."""
     sources = (draws.generator(seed, what, *image, *keys) for image in images)
     return torch.stack([torch.randn(tuple(shape), generator=source) for source in sources])
-
-
-def _step(
-    predict: Predict,
-    schedule: Schedule,
-    guides: Sequence[Guide],
-    eta: float,
-    noise: Callable[[int], Tensor] | None,
-    index: int,
-    x: Tensor,
-) -> Tensor:
-    """x_(t-1) from x_t, in the precision of x whatever the network computes in."""
-    acting = [guide for guide in guides if guide.steps is None or index in guide.steps]
-    through = {guide.through for guide in acting} - {"none"}
-    if not through:
-        return _next(_predicted(predict, schedule, eta, index, x), acting, noise)
-    x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        network = predict if "denoiser" in through else torch.no_grad()(predict)
-        return _next(_predicted(network, schedule, eta, index, x), acting, noise).detach()
 
 
 def _predicted(

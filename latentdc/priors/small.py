@@ -108,15 +108,8 @@ def denoising_loss(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mean squared error of the predicted noise, or v (Eq. 2 of Rombach et al.).
 
-    Args:
-        unet: under training.
-        embedding: under training.
-        scheduler: the training schedule.
-        latents: (B, C, h, w) clean ones.
-        labels: (B,) of classes, the number of classes meaning none.
-        noise: (B, C, h, w) standard normal.
-        timesteps: (B,).
-        min_snr: see `snr_weights`; None weighs all timesteps alike.
+    Of (B, C, h, w) clean latents and normal noise at (B,) timesteps; a label that is the number of
+    classes means none. `min_snr` is the limit of `snr_weights`, None weighs all timesteps alike.
 
     Returns:
         () loss, (B, C, h, w) noisy latents and (B, C, h, w) the prediction at them.
@@ -225,14 +218,8 @@ def inversion_term(
 
     IMS3 (CVPR 2026), inversion matching: sqrt(a) z + sqrt(1 - a) e, with e the noise that the
     network predicts at the clean z under that timestep. Where it is evaluated was not told apart in
-    the source; so is ours, as in `sampler.invert`.
-
-    Args:
-        scheduler: the training schedule.
-        latents: (B, C, h, w) clean ones.
-        noisy: (B, C, h, w) noised ones.
-        predicted: (B, C, h, w) prediction at the clean ones, each under its timestep.
-        timesteps: (B,).
+    the source; so is ours, as in `sampler.invert`. All are (B, C, h, w) at (B,) timesteps:
+    `predicted` is what the network makes of the clean `latents`, `noisy` are the noised ones.
     """
     _, eps = clean_and_noise_at(scheduler, latents, predicted, timesteps)
     inverted = scheduler.add_noise(latents, eps, timesteps)

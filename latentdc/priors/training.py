@@ -123,13 +123,7 @@ def train_prior(
 
 
 def _write_parts(folder: Path, networks: Mapping[str, Any], scheduler: DDIMScheduler) -> None:
-    """Write a prior's networks, in half precision, and its scheduler; without this machine's paths.
-
-    Args:
-        folder: that is made.
-        networks: of diffusers, by the folders that they get.
-        scheduler: likewise.
-    """
+    """Write a prior's networks, in half precision, and its scheduler, without paths of here."""
     folder.mkdir()
     scheduler.save_pretrained(folder / "scheduler")
     for name, network in networks.items():
@@ -294,15 +288,8 @@ def train_network(
 ) -> Training:
     """AdamW on a warm-up and cosine schedule; the network ends frozen, with averaged weights.
 
-    Args:
-        network: to train.
-        loss: () of a step, by its number.
-        settings: steps, peak learning rate and decay of the average.
-        path: of the state, saved each `every` steps; training goes on from it.
-        every: steps.
-        title: of the progress bar.
-        memory: buffers that the loss changes, saved with the state.
-        tell: is told of each step.
+    The state at `path` is saved each `every` steps, and training goes on from it; `memory` holds
+    buffers that the loss, () by the number of a step, changes.
 
     Raises:
         InputError: the state is damaged.
@@ -366,7 +353,7 @@ def document_prior(
     )
     prior = load_prior(settings, resolution=recipe.data.resolution, device=device)
     assert isinstance(prior, DiffusionPrior) and isinstance(prior.denoiser, UNetDenoiser)
-    images, labels = _sample_images(prior, recipe.seed, PER_CLASS, test.class_names)
+    images, labels = _sample_images(prior, recipe.seed, test.class_names)
     pictures.save_grid(folder / "grid.png", images, labels, test.class_names)
     weights = prior.autoencoder.autoencoder, prior.denoiser.network, prior.denoiser.embedding
     facts = {
@@ -409,12 +396,12 @@ def reconstruction_psnr(space: AutoencoderPrior, images: Images) -> float:
 
 @torch.no_grad()
 def _sample_images(
-    prior: DiffusionPrior, seed: int, per_class: int, class_names: tuple[str, ...]
+    prior: DiffusionPrior, seed: int, class_names: tuple[str, ...]
 ) -> tuple[Tensor, Tensor]:
-    """(C * per_class, 3, H, W) uint8 images of classes drawn from noise alone, and their labels."""
+    """(C * PER_CLASS, 3, H, W) uint8 images of classes drawn from noise alone, and their labels."""
     device = prior.denoiser.null.device
     own = match_classes(class_names, prior)
-    labels = torch.arange(len(class_names)).repeat_interleave(per_class)
+    labels = torch.arange(len(class_names)).repeat_interleave(PER_CLASS)
     samples = []
     for index, part in enumerate(own[labels].split(50)):
         shape = (len(part), *prior.latent_shape)

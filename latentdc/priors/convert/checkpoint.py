@@ -78,8 +78,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except Exception as error:  # a broken pickle can raise anything
+        words = str(error).strip().splitlines()
+        reason = ": ".join([type(error).__name__, *words[:1]])
         raise InputError(
-            f"{path} cannot be read as a torch checkpoint ({_reason(error)}); it was cut off or is "
+            f"{path} cannot be read as a torch checkpoint ({reason}); it was cut off or is "
             "something else: compare its size with the source's, and fetch it again."
         ) from error
     return _content(loaded, path)
@@ -102,11 +104,6 @@ def _content(loaded: Any, path: Path) -> Checkpoint:
     if not weights:
         raise InputError(f"{path} holds no tensors; its keys are {list(map(str, state))[:5]}.")
     return Checkpoint(weights, beside)
-
-
-def _reason(error: Exception) -> str:
-    words = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {words[0]}" if words else type(error).__name__
 
 
 class Placeholder:
@@ -146,9 +143,7 @@ class Unpickler(pickle.Unpickler):
         """
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         full = f"{module}.{name}"
-        if (
-            full in _REBUILDS
-        ):  # a new partial each time: a pickle can set attributes of what it gets
+        if full in _REBUILDS:  # anew each time: a pickle can set attributes of what it gets
             return partial(_REBUILDS[full])
         root = module.partition(".")[0]
         foreign = root not in sys.stdlib_module_names and root != "torch"

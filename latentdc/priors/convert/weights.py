@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import torch
 from diffusers import DDIMScheduler
-from huggingface_hub import ModelCardData
 from torch import Tensor, nn
 
 from latentdc.errors import InputError
 from latentdc.io import file_hash, write_json, write_text, writing
+from latentdc.priors.card import front_matter
 from latentdc.priors.convert import networks
 from latentdc.priors.convert.checkpoint import read_checkpoint
 from latentdc.priors.convert.shape import LatentDiffusion
@@ -55,19 +55,10 @@ def convert(
     command: str,
     ema: bool = False,
 ) -> dict[str, str]:
-    """Write the prior of a checkpoint to the folder `out`, whole or not at all.
+    """Write the prior of a checkpoint to the new folder `out`; gives the rows of its card's table.
 
-    Args:
-        checkpoint: torch file; no code in it is run.
-        config: the YAML that `model` was read from.
-        out: new folder.
-        model: shape of the networks.
-        class_names: of a class-conditional model; None for an unconditional one.
-        command: for the card.
-        ema: take the averaged weights of the UNet instead of the last ones.
-
-    Returns:
-        Rows of the card's table.
+    `model` was read from `config`; an unconditional one has no `class_names`. With `ema` the
+    averaged weights of the UNet are taken instead of the last ones.
 
     Raises:
         InputError: the checkpoint cannot be read or does not fit the YAML.
@@ -181,11 +172,7 @@ def _index(networks: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fill(parts: Iterable[Part], weights: Mapping[str, Tensor]) -> None:
-    """Give every network its tensors, if they fit exactly.
-
-    Raises:
-        InputError: naming every key that is missing, unexpected or misshapen.
-    """
+    """Give every network its tensors; names each that is missing, unexpected or misshapen."""
     used, missing, misshapen = set(), set(), {}
     filled: list[tuple[nn.Module, dict[str, Tensor]]] = []
     for network, sources in parts:
@@ -232,11 +219,7 @@ def _why_left_out(key: str) -> str | None:
 
 
 def _averaged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights with the UNet's averages in place of its last ones.
-
-    Raises:
-        InputError: the checkpoint has no averages of some of them.
-    """
+    """The weights with the UNet's averages, all of them, in place of its last ones."""
     unet = [key for key in weights if key.startswith(networks.UNET)]
     places = {key: _AVERAGED + key.removeprefix("model.").replace(".", "") for key in unet}
     without = [key for key, place in places.items() if place not in weights]
@@ -250,11 +233,7 @@ def _averaged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _refuse_other_kind(weights: Mapping[str, Tensor]) -> None:
-    """Refuse a checkpoint that is no latent diffusion model at all.
-
-    Raises:
-        InputError: without a single key of a UNet or a first stage.
-    """
+    """Refuse a checkpoint without a single key of a UNet or of a first stage."""
     for start, what in ((networks.UNET, "UNet"), (networks.FIRST_STAGE, "first stage")):
         if not any(key.startswith(start) for key in weights):
             raise InputError(
@@ -265,14 +244,8 @@ def _refuse_other_kind(weights: Mapping[str, Tensor]) -> None:
 
 def _card(name: str, rows: Mapping[str, str]) -> str:
     """README.md with YAML front matter; `name` is the folder's."""
-    front = ModelCardData(
-        library_name="diffusers", tags=["latentdc", "latent-diffusion", "dataset-distillation"]
-    )
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    return f"""---
-{front.to_yaml()}
----
-
+    return f"""{front_matter()}
 # {name}: a latent diffusion prior, converted from CompVis' layout
 
 The same weights as the checkpoint's under the names of diffusers' components. Their licence is the
