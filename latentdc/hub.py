@@ -232,19 +232,11 @@ def named_card(card: str, to: Hub) -> str:
 
 
 def _merged_card(old: str | None, new: str, *, license: str | None = None, where: str = "") -> str:
-    """A new card, with what people wrote into the old one.
+    """A new card (front matter, and text as of `marked`), with what people wrote into the old one.
 
     Of the old card stay the text around latentdc's part (all of it, where there is no such part),
-    the licence, tags and all front matter but `_OURS`. The title stays if somebody changed it.
-
-    Args:
-        old: the card of the repo; None where it has none.
-        new: as `marked` makes it, under front matter.
-        license: of the repo, as an identifier of the Hub; None keeps the stated one.
-        where: the old card is, for messages.
-
-    Raises:
-        InputError: the old front matter is no mapping of YAML.
+    the licence, unless another is given, tags and all front matter but `_OURS`, which has to be
+    YAML. The title stays if somebody changed it.
     """
     from huggingface_hub import CardData
 

@@ -161,10 +161,7 @@ class Whitening:
     matrix: Tensor
     eps: float
     images: str
-    _sent: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = field(
-        default_factory=dict, repr=False
-    )
-    _inverses: dict[tuple[torch.device, torch.dtype], Tensor] = field(
+    _sent: dict[tuple[str, torch.device, torch.dtype], Tensor] = field(
         default_factory=dict, repr=False
     )
 
@@ -174,20 +171,16 @@ class Whitening:
         In the precision of the images, under autocast too: half precision would drown the small
         variances.
         """
-        mean, matrix = self._on(images.device, images.dtype)
+        mean, matrix = self._like("mean", images), self._like("matrix", images)
         with torch.autocast(images.device.type, enabled=False):
             flat = self.normalization(images).flatten(1)
             return ((flat - mean) @ matrix).view_as(images)
 
     def inverse(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) whitened images -> in [-1, 1], same shape, differentiable."""
-        mean, _ = self._on(images.device, images.dtype)
-        key = (images.device, images.dtype)
-        if key not in self._inverses:
-            inverted = torch.linalg.inv(self.matrix.double())
-            self._inverses[key] = inverted.to(images.device, images.dtype)
+        mean, inverse = self._like("mean", images), self._like("inverse", images)
         with torch.autocast(images.device.type, enabled=False):
-            flat = images.flatten(1) @ self._inverses[key] + mean
+            flat = images.flatten(1) @ inverse + mean
             return self.normalization.inverse(flat.view_as(images))
 
     def facts(self) -> dict[str, object]:
@@ -199,24 +192,20 @@ class Whitening:
         zca = {"eps": self.eps, "values": len(self.mean), "images": self.images}
         return {**self.normalization.facts(), "zca": zca}
 
-    def _on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Mean and matrix, sent to a device once."""
-        if (device, dtype) not in self._sent:
-            self._sent[device, dtype] = (self.mean.to(device, dtype), self.matrix.to(device, dtype))
-        return self._sent[device, dtype]
+    def _like(self, name: str, images: Tensor) -> Tensor:
+        """`mean`, `matrix` or its `inverse` where and what images are, sent to a device once."""
+        key = (name, images.device, images.dtype)
+        if key not in self._sent:
+            inverse = name == "inverse"
+            value = torch.linalg.inv(self.matrix.double()) if inverse else getattr(self, name)
+            self._sent[key] = value.to(images.device, images.dtype)
+        return self._sent[key]
 
 
 def fit_whitening(
     images: Images, normalization: Normalization, *, name: str, eps: float = _EPS
 ) -> Whitening:
-    """The whitening of a training split, computed in float64.
-
-    Args:
-        images: (N, 3, H, W) uint8, N at least 2.
-        normalization: applied before.
-        name: hash of the images.
-        eps: added to the variances.
-    """
+    """The whitening of two or more uint8 images, whose hash is `name`, computed in float64."""
     size = images.shape[1:].numel()
     total = torch.zeros(size, dtype=torch.float64)
     products = torch.zeros(size, size, dtype=torch.float64)
@@ -236,11 +225,7 @@ def fit_whitening(
 def cached_whitening(
     folder: Path, images: Images, normalization: Normalization, name: str
 ) -> Whitening:
-    """`fit_whitening`, computed once for these images and kept in the folder of a cache.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
+    """`fit_whitening`, computed once for these images and kept in the folder of a cache."""
     facts = {**normalization.facts(), "eps": _EPS, "size": images.shape[-1], "images": name}
     return cached(
         folder,

@@ -64,15 +64,10 @@ def augment(images: Tensor, draw: Draw | None) -> Tensor:
 
 
 def augment_classes(images: Tensor, draws: Sequence[Draw | None], counts: Sequence[int]) -> Tensor:
-    """Augment each class by a draw of its own; classes that drew the same kind go together.
+    """What `augment` gives class by class, by a draw for each; those of one kind go together.
 
-    Args:
-        images: (B, C, H, W) in class-major order, normalised.
-        draws: for each class, all of one strategy (all None without one).
-        counts: images of each class, B in sum.
-
-    Returns:
-        (B, C, H, W), what `augment` gives class by class.
+    (B, C, H, W) images in class-major order; draws are of one strategy (all None without one), and
+    `counts` the images of each class.
     """
     if len(draws) == 1:
         return augment(images, draws[0])

@@ -20,15 +20,9 @@ def draw_boxes(
 ) -> Tensor:
     """Boxes (N, 4) of a random crop, in pixels: top, left, height, width.
 
-    As torchvision's RandomResizedCrop: a share of the area and an aspect, drawn until the box fits
-    into the square image (or into one of its cells x cells parts); if none does, all of it.
-
-    Args:
-        count: N.
-        size: height and width of the images.
-        scale: smallest and largest share of the area.
-        cells: parts along each side, None for the image as one.
-        source: CPU generator.
+    As torchvision's RandomResizedCrop: a share of the area, within `scale`, and an aspect, drawn
+    until the box fits into the square image (or into one of its cells x cells parts); if none does,
+    all of it.
     """
     side = size // (cells or 1)
     share = scale[0] + (scale[1] - scale[0]) * torch.rand(count, _TRIES, generator=source)

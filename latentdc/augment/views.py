@@ -72,11 +72,7 @@ STEPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # in the order in whic
 def view(images: Images, rows: Tensor, draws: Draws, device: torch.device) -> Tensor:
     """The views (B, 3, H, W) in [-1, 1] of the images at `rows` (B,), on the device.
 
-    Args:
-        images: (N, 3, H, W) of the whole set, placed (see `images.place`).
-        rows: on the CPU.
-        draws: of the whole set, for one epoch.
-        device: that computes.
+    Of the images (N, 3, H, W) of the whole set, placed, by its draws for one epoch.
     """
     own = _alone(images, rows, draws, device)
     if "partner" not in draws:

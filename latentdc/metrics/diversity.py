@@ -24,13 +24,9 @@ PAIRS = 200  # of a class that LPIPS compares at most, drawn by class
 
 
 def prediction_entropy(logits: Tensor) -> Tensor:
-    """Entropy -sum_k p_k log p_k of the predictions p = softmax(logits), in nats.
+    """(N,) entropy -sum_k p_k log p_k of the predictions p = softmax(logits (N, C)), in nats.
 
-    Args:
-        logits: (N, C).
-
-    Returns:
-        (N,) float64 from 0 (sure) to log C (every class alike).
+    From 0 (sure) to log C (every class alike).
     """
     logs = logits.double().log_softmax(dim=1)
     return -torch.xlogy(logs.exp(), logs.exp()).sum(dim=1)
@@ -69,10 +65,7 @@ def lpips_diversity(
 ) -> Diversity | None:
     """LPIPS between images with the same label, of up to `PAIRS` pairs per class.
 
-    Args:
-        images: (N, 3, H, W) floats in [-1, 1], at least 64 px wide.
-        labels: (N,).
-        distance: (B, 3, H, W) images twice -> (B,) distances.
+    Images (N, 3, H, W) are floats in [-1, 1], at least 64 px wide.
     """
 
     def distances(rows: Tensor) -> Tensor:

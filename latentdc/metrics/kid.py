@@ -19,11 +19,7 @@ _KID_SUBSETS = 100  # of torch-fidelity
 
 
 def require_fidelity() -> None:
-    """Refuse a KID that could not be computed.
-
-    Raises:
-        InputError: torch-fidelity is not installed.
-    """
+    """Refuse a KID that could not be computed."""
     if find_spec("torch_fidelity") is None:
         raise InputError('KID needs torch-fidelity; install it with pip install ".[metrics]".')
 
@@ -37,12 +33,8 @@ def kernel_distance(
 ) -> tuple[float, float]:
     """Mean and standard deviation of KID over subsets of 1000 images, or of all in smaller sets.
 
-    Args:
-        images: (N, 3, H, W) uint8, or floats in [-1, 1]; N is at least 2.
-        real: (M, 3, H, W) likewise.
-        device: to compute on.
-        extractor: a feature extractor that torch-fidelity knows; its own Inception is downloaded
-            once.
+    Images are (N, 3, H, W) uint8, or floats in [-1, 1], two or more. The extractor is one that
+    torch-fidelity knows; its own Inception is downloaded once.
 
     Raises:
         InputError: torch-fidelity or its weights are not there.

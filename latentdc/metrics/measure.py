@@ -34,20 +34,12 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to measure beside storage.
+    """What to measure beside storage."""
 
-    Attributes:
-        network: for entropy and diversity; None leaves both out.
-        lpips: diversity by LPIPS.
-        kid: distance to the real training images.
-        redundancy: images of each class in an increment of the sets, whose students are tested on
-            the other increments; None trains none.
-    """
-
-    network: Teacher | None = None
-    lpips: bool = False
-    kid: bool = False
-    redundancy: int | None = None
+    network: Teacher | None = None  # for entropy and diversity
+    lpips: bool = False  # diversity by LPIPS
+    kid: bool = False  # distance to the real training images
+    redundancy: int | None = None  # images of each class in an increment of the sets
 
 
 @modes.precision_put_back()

@@ -174,15 +174,8 @@ def try_network(
 ) -> None:
     """Refuse a network of others that two random images show to be none of these sizes.
 
-    Args:
-        name: of the network; those of latentdc itself are what they are.
-        num_classes: of the data set.
-        resolution: of its images, in pixels.
-        trains: whether it will be trained, and so needs parameters that gradients reach.
-        averaged: whether an average of its weights will be held, in a copy of it.
-
-    Raises:
-        InputError: as `build_network`, or nothing of it can be trained, or it cannot be copied.
+    Or, where it `trains`, that has no parameters which gradients reach; or where it is `averaged`,
+    which cannot be copied.
     """
     if not networks.is_foreign(name):
         return
