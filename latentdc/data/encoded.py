@@ -51,25 +51,15 @@ Decoded = Levels | str  # or why there are none
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """The labelled image files of one split, before anything is decoded.
+    """The labelled image files of one split, before anything is decoded."""
 
-    Attributes:
-        name: source and split, for messages.
-        labels: (N,) int64 indices into `class_names`.
-        class_names: in label order.
-        fingerprint: changes when the files change; None of a split that is too small to be kept.
-        read: row -> the encoded image, callable from threads; OSError where there is none.
-        locate: row -> file or row, for messages.
-        changed: nanoseconds at which the system last saw one of its files change.
-    """
-
-    name: str
-    labels: Tensor
-    class_names: tuple[str, ...]
-    fingerprint: str | None
-    read: Callable[[int], bytes]
-    locate: Callable[[int], str]
-    changed: int = 0
+    name: str  # source and split, for messages
+    labels: Tensor  # (N,) int64 indices into `class_names`
+    class_names: tuple[str, ...]  # in label order
+    fingerprint: str | None  # changes when the files do; None of a split too small to be kept
+    read: Callable[[int], bytes]  # row -> encoded image, from threads too; OSError without one
+    locate: Callable[[int], str]  # row -> file or row, for messages
+    changed: int = 0  # nanoseconds at which the system last saw one of its files change
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -37,22 +37,15 @@ Entry = dict[str, Any]  # of an image column: `bytes`, or the `path` of a file
 
 @dataclass(frozen=True)
 class SampleTable:
-    """Samples by row, of which each column is read when it is asked for.
+    """Samples by row, of which each column is read when it is asked for."""
 
-    Attributes:
-        features: types of the columns, by name.
-        files: that hold them.
-        column: name of a column -> all its values.
-        images: name of an image column -> what gives the entry of a row, None where it has none,
-            callable from threads.
-        names_files: whether its rows name image files that `datasets` has found.
-    """
-
-    features: datasets.Features
-    files: Sequence[Path]
-    column: Callable[[str], list[Any]]
+    features: datasets.Features  # types of the columns, by name
+    files: Sequence[Path]  # that hold them
+    column: Callable[[str], list[Any]]  # name of a column -> all its values
+    # Name of an image column -> what gives the entry of a row, None where it has none, callable
+    # from threads.
     images: Callable[[str], Callable[[int], Entry | None]]
-    names_files: bool = False
+    names_files: bool = False  # whether its rows name image files that `datasets` has found
 
 
 def of_datasets(table: datasets.Dataset) -> SampleTable:

@@ -39,17 +39,11 @@ def agreement(logits: Tensor, labels: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Diversity:
-    """How diverse the images of one set are.
+    """How diverse the images of one set are."""
 
-    Attributes:
-        mean: distance of a pair of one class, averaged over pairs and then over classes.
-        closest: distance of a class's closest pair, averaged over classes.
-        by_class: mean distance of a pair, by label.
-    """
-
-    mean: float
-    closest: float
-    by_class: dict[int, float]
+    mean: float  # distance of a pair of one class, averaged over pairs and then over classes
+    closest: float  # distance of a class's closest pair, averaged over classes
+    by_class: dict[int, float]  # mean distance of a pair, by label
 
 
 def feature_diversity(features: Tensor, labels: Tensor) -> Diversity | None:

@@ -118,9 +118,8 @@ class AutoencoderPrior:
         if not len(z):
             return z.new_zeros(0, 3, self.resolution, self.resolution)
         parts = z.split(plan.decoded(len(z)))
-        return torch.cat(
-            [run_steps([self.decode_chunk], part, kept=plan.kept_decoder) for part in parts]
-        )
+        kept = None if plan.memory == "fast" else 0  # of the decoder, which is one step
+        return torch.cat([run_steps([self.decode_chunk], part, kept=kept) for part in parts])
 
     def decode_chunk(self, z: Tensor) -> Tensor:
         """`decode` all at once, with its graph."""

@@ -25,17 +25,12 @@ _PROMPTS = 32  # prompts that enter an encoder at once
 
 @dataclass(frozen=True, eq=False)
 class TextConditions:
-    """What a prior's encoders make of the prompts; the encoders themselves are gone.
+    """What a prior's encoders make of the prompts; the encoders themselves are gone."""
 
-    Attributes:
-        rows: (C, T, D) of the classes, on the CPU.
-        null: (1, T, D) of no text.
-        pooled: width of the pooled embedding, which is then the last token, padded with zeros to
-            width D; None where the UNet takes none.
-    """
-
-    rows: Tensor
-    null: Tensor
+    rows: Tensor  # (C, T, D) of the classes, on the CPU
+    null: Tensor  # (1, T, D) of no text
+    # Width of the pooled embedding, which is then the last token, padded with zeros to width D;
+    # None where the UNet takes none.
     pooled: int | None
 
 
@@ -45,13 +40,9 @@ def load_text_conditions(
     prompts: Mapping[str, str] | None,
     device: torch.device | str,
 ) -> TextConditions:
-    """Encode the prompts, and the empty one.
+    """Encode the prompts, by class name, and the empty one; `unet` is its config.
 
-    Args:
-        folder: of the prior.
-        unet: config of its UNet.
-        prompts: by class name; on `meta` they may be missing.
-        device: to encode on; on `meta` only shapes are right.
+    On `meta` only shapes are right, and prompts may be missing.
 
     Raises:
         InputError: encoders of another kind, prompts that are missing or too long.

@@ -27,12 +27,7 @@ Classes = tuple[str, ...] | None
 
 
 class ClassEmbedding(ModelMixin, ConfigMixin):
-    """One learned token per class and a last one for no class, as in class-conditional LDM.
-
-    Args:
-        class_names: in label order.
-        width: of a token.
-    """
+    """One learned token per class and a last one for no class, as in class-conditional LDM."""
 
     @register_to_config
     def __init__(self, class_names: Sequence[str], width: int) -> None:

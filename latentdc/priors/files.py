@@ -11,7 +11,7 @@ from typing import Any
 from latentdc import config, io
 from latentdc.errors import InputError
 
-CONFIGS = Path(__file__).with_name("configs")
+CONFIGS = Path(__file__).with_name("configs")  # of well-known priors, for outlines of them
 _AUTOENCODERS = ("vae", "vqvae")
 _NETWORKS = (*_AUTOENCODERS, "unet", "transformer", "class_embedding")
 ENCODERS = ("text_encoder", "text_encoder_2")
@@ -27,19 +27,12 @@ SHOWN = rf"\S*{_PREFIX}\w+"  # how an error calls a folder of `exactly`
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """One of the forms in which the weights of a network may lie in its folder.
-
-    Attributes:
-        folder: of the network.
-        variant: part of the files' names, such as `.fp16`.
-        suffix: of `_FORMATS`.
-        sharded: in several files, which an index names.
-    """
+    """One of the forms in which the weights of a network may lie in its folder."""
 
     folder: Path
-    variant: str
-    suffix: str
-    sharded: bool
+    variant: str  # part of the files' names, such as `.fp16`
+    suffix: str  # of `_FORMATS`
+    sharded: bool  # in several files, which an index names
 
     @property
     def name(self) -> str:
@@ -216,19 +209,10 @@ def exactly(part: Path) -> Iterator[tuple[Path, bool]]:
         yield Path(place), form.suffix == ".safetensors"
 
 
-def outline_folder(weights: str) -> Path | None:
-    """Where the configs of a well-known prior travel with the package."""
-    folder = CONFIGS / weights.replace("/", "--")
-    return folder if folder.is_dir() else None
-
-
 def content_hash(folder: Path, parts: Collection[Path], *, drawn: Collection[Path] = ()) -> str:
     """16 hex digits over all files that decide what a prior computes, by their place in its folder.
 
-    Args:
-        folder: of the prior.
-        parts: folders that are read: of networks, tokenizers and the scheduler.
-        drawn: networks whose weights are drawn and not read.
+    `parts` are the folders that are read, but for the weights of those that are `drawn`.
     """
     files = [folder / "model_index.json"] if [*parts] != [folder] else []
     for part in parts:

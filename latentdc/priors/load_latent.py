@@ -96,8 +96,10 @@ def load_latent_prior(
 
 
 def _folder(weights: str, revision: str | None = None, *, outline: bool) -> Path:
-    known = files.outline_folder(weights) if outline else None
-    return known or files.prior_folder(weights, revision, local_only=outline)
+    shipped = files.CONFIGS / weights.replace("/", "--")
+    if outline and shipped.is_dir():
+        return shipped
+    return files.prior_folder(weights, revision, local_only=outline)
 
 
 def _identity(folder: Path, parts: Sequence[Path], space: Path, own: Path, seed: int | None) -> str:

@@ -58,22 +58,16 @@ def run_steps(
 
 @dataclass(frozen=True)
 class Plan:
-    """How a prior decodes.
-
-    Attributes:
-        memory: way to the gradient.
-        chunk: images that the denoiser is given together; None is all.
-        decoder_chunk: images that the decoder is given together; None is `chunk`.
-        group: images, of whole classes, that are decoded, compared and gone back over before the
-            next ones, where the objective is a sum over classes; None is all of a step.
-        kept_steps: with `mixed`, how many denoising steps of one image keep their activations,
-            counted over all images that are decoded together.
-    """
+    """How a prior decodes."""
 
     memory: Memory
-    chunk: int | None = None
-    decoder_chunk: int | None = None
+    chunk: int | None = None  # images that the denoiser is given together; None is all
+    decoder_chunk: int | None = None  # images that the decoder is given together; None is `chunk`
+    # Images, of whole classes, that are decoded, compared and gone back over before the next ones,
+    # where the objective is a sum over classes; None is all of a step.
     group: int | None = None
+    # With `mixed`, how many denoising steps of one image keep their activations, counted over all
+    # images that are decoded together.
     kept_steps: int = 0
 
     def together(self, images: int) -> int:
@@ -83,11 +77,6 @@ class Plan:
     def decoded(self, images: int) -> int:
         """How many of so many images the decoder is given together."""
         return self.decoder_chunk or self.together(images)
-
-    @property
-    def kept_decoder(self) -> int | None:
-        """`kept` of `run_steps` for the decoder, which is one step."""
-        return None if self.memory == "fast" else 0
 
     def kept(self, images: int, steps: int) -> Iterator[int | None]:
         """`kept` of `run_steps` for each chunk of so many images, which take so many steps."""
@@ -138,13 +127,9 @@ FAST = Plan("fast")
 
 @runtime_checkable
 class Planned(Protocol):
-    """A prior whose way to the gradient can be chosen.
+    """A prior whose way to the gradient can be chosen."""
 
-    Attributes:
-        plan: the choice; None asks for one.
-    """
-
-    plan: Plan | None
+    plan: Plan | None  # None asks for one
 
     @property
     def device(self) -> torch.device:
@@ -156,16 +141,10 @@ class Planned(Protocol):
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes that backward keeps of one image.
+    """Bytes that backward keeps of one image."""
 
-    Attributes:
-        step: of one denoising step; 0 without a denoiser.
-        calls: how many of these there are.
-        decoder: of the decoder.
-    """
-
-    step: int
-    calls: int
+    step: int  # of one denoising step; 0 without a denoiser
+    calls: int  # how many of these there are
     decoder: int
 
     @property
@@ -193,12 +172,8 @@ def fixed_plan(memory: MemoryChoice, chunk: int) -> Plan | None:
 def choose_plan(needs: Needs, images: int, free: int, *, ipc: int | None = None) -> Plan:
     """Keep everything if it fits, else of some classes at a time, else of some steps, else nothing.
 
-    Args:
-        needs: of one image.
-        images: that a step moves.
-        free: bytes.
-        ipc: images of a class, where the objective is a sum over classes; None where it has to see
-            all images together.
+    `images` are those that a step moves, `free` is in bytes; `ipc` is None where the objective is
+    no sum over classes, and has to see all images together.
     """
     if images * needs.whole <= _SHARE * free:
         return FAST

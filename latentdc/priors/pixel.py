@@ -57,9 +57,6 @@ class VectorPrior:
     """Vectors as their own latents, in units in which every value varies alike.
 
     So one learning rate fits features of any scale.
-
-    Args:
-        standardization: of the data set.
     """
 
     has_noise = False

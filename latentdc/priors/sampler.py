@@ -24,19 +24,12 @@ Through = Literal["none", "x0", "denoiser"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of x_t.
+    """What a network says of x_t (B, C, h, w), each part like it."""
 
-    Attributes:
-        guided: (B, C, h, w) noise or v, after classifier-free guidance.
-        ranges: (B, C, h, w) learned range of the noise's variance in [-1, 1], if it has one.
-        text: (B, C, h, w) of the conditional branch before guidance; None where nothing guides.
-        guidance: scale of guidance; (C, 1, 1) where it is 1 in some channels.
-    """
-
-    guided: Tensor
-    ranges: Tensor | None = None
-    text: Tensor | None = None
-    guidance: Tensor | float = 1.0
+    guided: Tensor  # noise or v, after classifier-free guidance
+    ranges: Tensor | None = None  # learned range of the noise's variance in [-1, 1], if it has one
+    text: Tensor | None = None  # of the conditional branch before guidance; None without guidance
+    guidance: Tensor | float = 1.0  # its scale; (C, 1, 1) where it is 1 in some channels
 
     @classmethod
     def joined(cls, parts: "Sequence[Prediction]") -> "Prediction":
@@ -245,12 +238,7 @@ def invert(predict: Predict, z: Tensor, schedule: Schedule, *, stop: int = 0) ->
 
     Each step solves DDIM's for x_t with the noise that the network predicts at x_(t-1) in place of
     x_t, as in Mokady et al., https://arxiv.org/abs/2211.09794, and diffusers' DDIMInverseScheduler.
-
-    Args:
-        predict: the guided network.
-        z: (B, C, h, w) clean latents.
-        schedule: of S steps.
-        stop: index of the last step that is walked back, 0 being the noisiest.
+    `stop` is the index of the last step that is walked back, 0 being the noisiest.
     """
     x = z
     cleaner = replace(schedule, alphas=schedule.previous)  # what x is as noisy as

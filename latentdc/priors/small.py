@@ -148,15 +148,9 @@ def clean_and_noise_at(
 
 
 class ClassMemory(nn.Module):
-    """The latest real and predicted latents of each class, first in, first out.
+    """The latest real and predicted latents of each class, first in, first out."""
 
-    Args:
-        classes: how many.
-        size: latents of each.
-        width: values of a latent.
-    """
-
-    real: Tensor  # (C, M, D)
+    real: Tensor  # (C, M, D): classes, latents of each, values of a latent
     predicted: Tensor
     seen: Tensor  # (C,) latents that were ever kept
 
@@ -189,13 +183,9 @@ def minimax_terms(memory: ClassMemory, clean: Tensor, labels: Tensor) -> tuple[T
     run over the latents of a batch whose class has a memory, and a batch enters the memory after
     its loss.
 
-    Args:
-        memory: of earlier batches.
-        clean: (B, C, h, w) predicted clean latents.
-        labels: (B,) of their classes.
-
     Returns:
-        () representativeness and () diversity; 0 as long as nothing is remembered.
+        () representativeness and () diversity of (B, C, h, w) predicted clean latents; 0 as long as
+        nothing is remembered.
     """
     filled = memory.seen[labels].clamp(max=memory.real.shape[1])
     empty = torch.arange(memory.real.shape[1], device=clean.device) >= filled[:, None]

@@ -34,10 +34,8 @@ _CHUNK = 2**18  # images whose scores are made together of all epochs
 class Workspace:
     """A folder that one scoring alone continues; the main process alone reads and writes it.
 
-    Args:
-        folder: of the run; None keeps nothing.
-        facts: of all that decides the scores.
-        accelerator: of this process.
+    It lies in the `folder` of a run, without which nothing is kept; facts are all that decides the
+    scores.
     """
 
     def __init__(
@@ -121,16 +119,8 @@ class Dynamics:
     """What one training, or one pass under given weights, says of every image.
 
     Losses take 4 bytes, because easy images differ below half precision; other values that are
-    averaged over epochs take 2. Of what is not averaged, the last epoch alone is kept.
-
-    Args:
-        run: name of its folder.
-        workspace: where that is.
-        train: the images.
-        asked: rules that are wanted beside the free ones.
-        batch: images in one forward pass.
-        accelerator: device, precision and processes.
-        width: of features to keep from the last pass; 0 keeps none.
+    averaged over epochs take 2. Of what is not averaged, the last epoch alone is kept. `run` names
+    its folder, and `width` is that of the features to keep from the last pass, 0 for none.
 
     Attributes:
         passes: (N,) values by name, of every recorded epoch; of the main process.

@@ -20,12 +20,7 @@ _CACHED = 256 * 2**20  # bytes of float32 below which the rows are read only onc
 
 
 class Features:
-    """Rows of an (N, D) array, such as a memory-mapped one in half precision, as float32.
-
-    Args:
-        array: (N, D) floats.
-        rows: (n,) positions in it; None takes all.
-    """
+    """Rows (n,) of an (N, D) array, such as a memory-mapped one in half precision, as float32."""
 
     def __init__(self, array: NDArray[np.floating], rows: Tensor | None = None) -> None:
         self._array = array

@@ -26,23 +26,14 @@ _IN_MEMORY = 2**30  # bytes of a history; more goes into an unnamed file
 
 @dataclass(frozen=True)
 class RuleInputs:
-    """What a rule may look at, on the device.
+    """What a rule may look at, on the device."""
 
-    Attributes:
-        classifier: in eval mode.
-        images: (B, 3, H, W) floats in [-1, 1].
-        labels: (B,).
-        logits: (B, C) float32.
-        features: (B, D) float32 that the last layer sees; empty unless they were asked for.
-        rows: (B,) positions in the data set, on the CPU.
-    """
-
-    classifier: Classifier
-    images: Tensor
-    labels: Tensor
-    logits: Tensor
-    features: Tensor
-    rows: Tensor
+    classifier: Classifier  # in eval mode
+    images: Tensor  # (B, 3, H, W) floats in [-1, 1]
+    labels: Tensor  # (B,)
+    logits: Tensor  # (B, C) float32
+    features: Tensor  # (B, D) float32 that the last layer sees; empty unless asked for
+    rows: Tensor  # (B,) positions in the data set, on the CPU
 
 
 def measure(
@@ -61,15 +52,8 @@ def measure(
     In eval mode and without gradients. Whole batches are dealt to the processes, so that every
     batch holds the same images, and gives the same numbers, for any number of them.
 
-    Args:
-        classifier: the scorer.
-        dataset: what to look at.
-        values: from a batch of B images to (B, Q).
-        width: Q.
-        batch: images in one forward pass.
-        accelerator: device, precision and processes.
-        start: row to begin with, a multiple of `batch`.
-        embed: whether to give the batches their features.
+    `values` makes (B, Q) of a batch, whose features it sees with `embed`; `width` is Q, and `start`
+    the row to begin with, a multiple of `batch`.
     """
     device = accelerator.device
     classifier.to(device).eval()
@@ -163,12 +147,7 @@ def try_own_rules(
 
 
 class Measures:
-    """The values behind the rules, batch by batch.
-
-    Args:
-        asked: rules that are wanted beside the free ones.
-        count: images.
-        classes: of them.
+    """The values behind the rules, those `asked` for and the free ones, batch by batch.
 
     Attributes:
         averaged: names of values that are averaged over epochs, or of which all are recorded.

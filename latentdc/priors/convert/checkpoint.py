@@ -50,15 +50,10 @@ _HARMLESS = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds.
+    """What a file holds."""
 
-    Attributes:
-        weights: the tensors of its state dict, on the CPU.
-        beside: names of what lies beside the state dict (optimizer, callbacks, counters).
-    """
-
-    weights: dict[str, Tensor]
-    beside: tuple[str, ...]
+    weights: dict[str, Tensor]  # the tensors of its state dict, on the CPU
+    beside: tuple[str, ...]  # what lies beside the state dict (optimizer, callbacks, counters)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
