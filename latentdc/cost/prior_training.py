@@ -110,7 +110,7 @@ def _networks(recipe: PriorRecipe, classes: int) -> tuple[_NetworkCost, _Network
             names = [str(label) for label in range(classes)]
             unet, embedding = build_unet(recipe.unet, shape, names)
     else:
-        start = starting_prior(recipe, recipe.start, torch.device("meta"))
+        start = starting_prior(recipe, torch.device("meta"))
         assert isinstance(start.denoiser, UNetDenoiser)
         space, shape = start.autoencoder.autoencoder, start.latent_shape
         unet, embedding = start.denoiser.network, start.denoiser.embedding

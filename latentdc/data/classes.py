@@ -31,7 +31,7 @@ def chosen_names(names: Sequence[str], data: Data, source: str) -> list[str]:
         return subset_names(names, data.subset, source)
     kept = list(names)
     if data.classes is not None:
-        kept = [_meant(one_form(name), names) for name in data.classes]
+        kept = [_existing_name(one_form(name), names) for name in data.classes]
     for name in kept:
         if name not in names:
             known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
@@ -45,7 +45,7 @@ def chosen_names(names: Sequence[str], data: Data, source: str) -> list[str]:
     return kept
 
 
-def _meant(name: str, names: Sequence[str]) -> str:
+def _existing_name(name: str, names: Sequence[str]) -> str:
     """The class that an entry of `data.classes` names.
 
     All 1000 classes of ImageNet, called by WordNet id or name, can also be named by position.

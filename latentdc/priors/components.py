@@ -22,7 +22,13 @@ from safetensors import safe_open
 from latentdc import draws
 from latentdc.errors import InputError
 from latentdc.priors.base import Autoencoder
-from latentdc.priors.files import SHOWN, exactly, find_weights, read_config, read_json
+from latentdc.priors.files import (
+    SHOWN_FOLDER,
+    chosen_weights,
+    find_weights,
+    read_config,
+    read_json,
+)
 from latentdc.recipe.fields import show
 
 _AUTOENCODERS = {
@@ -163,7 +169,7 @@ def load_component(
         if seed is not None:
             with draws.global_draws(seed, "denoiser"):
                 return component.from_config(component.load_config(folder)).to(device)
-        with exactly(folder) as (shown, safe):
+        with chosen_weights(folder) as (shown, safe):
             loaded, report = component.from_pretrained(
                 shown, torch_dtype=torch.float32, use_safetensors=safe, output_loading_info=True
             )
@@ -213,5 +219,5 @@ def as_input_error(what: str, folder: object = "its folder") -> Iterator[None]:
     except (InputError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        words = re.sub(SHOWN, str(folder), " ".join(str(error).split())[:300])
+        words = re.sub(SHOWN_FOLDER, str(folder), " ".join(str(error).split())[:300])
         raise InputError(f"{what}: {type(error).__name__}: {words}") from error

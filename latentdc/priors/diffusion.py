@@ -317,7 +317,7 @@ class DiffusionPrior:
         Raises:
             InputError: a network whose middle is unknown, or one that is compiled.
         """
-        x, time, c = self._told(x, index, c)
+        x, time, c = self._denoiser_inputs(x, index, c)
         with network_autocast(x.device, self.precision):
             return middle_features(self.denoiser, contiguous(x), time, c).to(x.dtype)
 
@@ -334,13 +334,13 @@ class DiffusionPrior:
             c: (B, T, D) conditions; None takes the null condition, if the prior has one.
             told: timestep that the network is told in place of the step's.
         """
-        x, time, c = self._told(x, index, c)
+        x, time, c = self._denoiser_inputs(x, index, c)
         time = time if told is None else torch.full_like(time, told)
         with network_autocast(x.device, self.precision):
             prediction = self.denoiser(contiguous(x), time, c)[:, : x.shape[1]].to(x.dtype)
         return self.schedule.clean_and_noise(index, x, prediction)[1]
 
-    def _told(
+    def _denoiser_inputs(
         self, x: Tensor, index: int, c: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """What the denoiser is told: latents, the timestep of a step, and `c` or the null one."""

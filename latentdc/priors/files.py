@@ -22,7 +22,7 @@ _VARIANTS = ("", ".fp32", ".ema", ".fp16", ".bf16")  # of weights, and ".non_ema
 _FORMATS = (".safetensors", ".bin")
 _POINTER = b"version https://git-lfs"
 _PREFIX = "latentdc-weights-"
-SHOWN = rf"\S*{_PREFIX}\w+"  # how an error calls a folder of `exactly`
+SHOWN_FOLDER = rf"\S*{_PREFIX}\w+"  # how an error calls a folder of `chosen_weights`
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def find_weights(part: Path) -> WeightFiles:
 
 
 @contextmanager
-def exactly(part: Path) -> Iterator[tuple[Path, bool]]:
+def chosen_weights(part: Path) -> Iterator[tuple[Path, bool]]:
     """A folder that shows a loader a network's config and its chosen weights, and nothing else.
 
     So that what is read is what `content_hash` sees, whatever variants, adapters or other names

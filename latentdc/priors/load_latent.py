@@ -29,12 +29,13 @@ from latentdc.recipe import PriorSettings
 Config = Mapping[str, Any]
 _SIDE = 2  # positions of the latent that networks are tried with, along one side
 
-_FURTHER = (  # keys of a UNet's config that ask for more than latents, timestep and tokens
+_EXTRA_INPUTS = (  # keys of a UNet's config that ask for more than latents, timestep and tokens
     *("class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim"),
     *("encoder_hid_dim_type", "time_cond_proj_dim", "dual_cross_attention", "attention_type"),
     "class_embeddings_concat",
 )
-_FED = {"attention_type": "default", "addition_embed_type": "text_time"}  # the last to SDXL alone
+# Those of their values that are fed, the last to SDXL alone.
+_KNOWN_INPUTS = {"attention_type": "default", "addition_embed_type": "text_time"}
 
 
 def load_latent_prior(
@@ -57,7 +58,7 @@ def load_latent_prior(
     parts = files.denoiser_parts(folder) if settings.kind == "diffusion" else []
     config = files.read_config(parts[0]) if parts else {}
     if parts:
-        _refuse_unfed(folder, config)
+        _refuse_unknown_inputs(folder, config)
         _refuse_guidance(folder, config, settings.guidance)
         scheduler = load_scheduler(folder)
         make_schedule(scheduler, settings.steps, settings.flow)  # refused before weights are read
@@ -157,7 +158,7 @@ def _require_compiler(device: torch.device) -> None:
 # ---- What of configs and weights is refused ----
 
 
-def _refuse_unfed(folder: Path, config: Config) -> None:
+def _refuse_unknown_inputs(folder: Path, config: Config) -> None:
     """Refuse a denoiser of another class, or one with inputs that nobody here would feed."""
     name = config.get("_class_name")
     if name == "UNet2DModel":
@@ -173,7 +174,7 @@ def _refuse_unfed(folder: Path, config: Config) -> None:
                 "that was trained on timesteps, with time_embedding_type=positional."
             )
     elif name == "UNet2DConditionModel":
-        _refuse_further(folder, config)
+        _refuse_extra_inputs(folder, config)
     elif name in ("DiTTransformer2DModel", "Transformer2DModel"):
         plain = config.get("norm_type") == "ada_norm_zero" and config.get("num_embeds_ada_norm")
         if not plain or config.get("cross_attention_dim") is not None:
@@ -189,11 +190,11 @@ def _refuse_unfed(folder: Path, config: Config) -> None:
         )
 
 
-def _refuse_further(folder: Path, config: Config) -> None:
+def _refuse_extra_inputs(folder: Path, config: Config) -> None:
     text = (folder / "text_encoder").is_dir()
-    for key in _FURTHER:
+    for key in _EXTRA_INPUTS:
         value = config.get(key)
-        fed = value == _FED.get(key) and (text or key != "addition_embed_type")
+        fed = value == _KNOWN_INPUTS.get(key) and (text or key != "addition_embed_type")
         if value is not None and value is not False and not fed:  # 0 rows are some
             raise InputError(
                 f"the UNet of {folder} has {key}={value}: it wants more than a "

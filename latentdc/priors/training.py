@@ -79,7 +79,7 @@ def train_prior(
                 device
             )
     else:
-        start = starting_prior(recipe, recipe.start, device)
+        start = starting_prior(recipe, device)
         autoencoder = start.autoencoder.autoencoder
         labels = match_classes(train.class_names, start)[labels]
     config.claim(
@@ -134,19 +134,15 @@ def _write_parts(folder: Path, networks: Mapping[str, Any], scheduler: DDIMSched
         io.write_json(written, facts)
 
 
-def starting_prior(recipe: PriorRecipe, weights: str, device: torch.device) -> DiffusionPrior:
-    """The prior to fine-tune, in whole.
-
-    Raises:
-        InputError: one of another kind than those that are trained here.
-    """
-    settings = PriorSettings(weights=weights, guidance=1.0, memory="fast")
+def starting_prior(recipe: PriorRecipe, device: torch.device) -> DiffusionPrior:
+    """The prior to fine-tune, in whole; one of another kind than those made here is refused."""
+    settings = PriorSettings(weights=recipe.start, guidance=1.0, memory="fast")
     prior = load_prior(settings, resolution=recipe.data.resolution, device=device)
     assert isinstance(prior, DiffusionPrior)
     if not isinstance(prior.denoiser, UNetDenoiser) or prior.schedule.is_flow:
         kind = "flow" if prior.schedule.is_flow else type(prior.denoiser.network).__name__
         raise InputError(
-            f"start={weights} is a {kind}; fine-tuned is a UNet2DConditionModel with a "
+            f"start={recipe.start} is a {kind}; fine-tuned is a UNet2DConditionModel with a "
             "class_embedding that predicts noise or v, as train-prior and convert-prior make."
         )
     return prior

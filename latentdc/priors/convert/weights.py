@@ -84,7 +84,7 @@ def convert(
         "classes": classes,
         "resolution": f"{model.first_stage.coder.resolution} px",
         "scaling factor": str(scale),
-        "left out": _told_left_out(weights, found.beside),
+        "left out": _left_out(weights, found.beside),
     }
     with writing(out) as folder:
         folder.mkdir()
@@ -153,9 +153,9 @@ def _check_schedule(weights: Mapping[str, Tensor], scheduler: DDIMScheduler) -> 
         )
 
 
-def _told_left_out(weights: Mapping[str, Tensor], beside: tuple[str, ...]) -> str:
+def _left_out(weights: Mapping[str, Tensor], beside: tuple[str, ...]) -> str:
     """What of the checkpoint the prior has no use for."""
-    known = Counter(what for key in weights if (what := _why_left_out(key)))
+    known = Counter(what for key in weights if (what := _why_no_weight(key)))
     parts = [f"{what} ({number} tensors)" for what, number in known.items()]
     parts += [f"of the trainer: {', '.join(beside)}"] if beside else []
     return "; ".join(parts) or "nothing"
@@ -196,7 +196,7 @@ def _fill(parts: Iterable[Part], weights: Mapping[str, Tensor]) -> None:
         filled.append((network, taken))
     wrong = {
         "missing": sorted(missing),
-        "unexpected": sorted(k for k in weights if k not in used and _why_left_out(k) is None),
+        "unexpected": sorted(k for k in weights if k not in used and _why_no_weight(k) is None),
         "misshapen": list(misshapen.values()),
     }
     if any(wrong.values()):
@@ -211,7 +211,7 @@ def _pointwise(shape: Sequence[int]) -> tuple[int, ...]:
     return (*shape[:2], *(size for size in shape[2:] if size != 1))
 
 
-def _why_left_out(key: str) -> str | None:
+def _why_no_weight(key: str) -> str | None:
     """What a key is, if it is knowingly no part of a converted model."""
     if key in _BUFFERS:
         return "buffers of the diffusion process"

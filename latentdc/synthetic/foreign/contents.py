@@ -129,7 +129,7 @@ def _of_mapping(given: Mapping[Any, Any], path: Path) -> _Found | None:
     for part, keys in _KEYS.items():
         named = {k: v for k, v in words.items() if k.lower() in keys and v is not None}
         named = {k: v for k, v in named.items() if k.lower() != "classes" or not _is_number(v)}
-        named = {k: v for k, v in named.items() if _may_be(part, v)} or named
+        named = {k: v for k, v in named.items() if _is_of_part(part, v)} or named
         values = sorted(named, key=lambda key: keys.index(key.lower()))
         parts[part] = named[values[0]] if values else None
         if not all(_same(parts[part], value, path) for value in named.values()):
@@ -178,7 +178,7 @@ def _kind(value: Any) -> str:
     return "f" if isinstance(value, Tensor) else getattr(getattr(value, "dtype", None), "kind", "")
 
 
-def _may_be(part: str, value: Any) -> bool:
+def _is_of_part(part: str, value: Any) -> bool:
     """Whether a value is of a part's kind, and no note that has one of its names by chance."""
     kind = _kind(value)
     if part == "class_names":  # words, where numbers lie beside them
