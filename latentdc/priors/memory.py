@@ -92,10 +92,7 @@ class Plan:
                 yield each
 
     def sweeps(self, images: int, steps: int) -> float:
-        """How often a step that moves so many images runs the denoiser's steps.
-
-        Back to the inputs counts as once.
-        """
+        """How often a step of matching runs the denoiser, back to the inputs counting as once."""
         if self.memory != "mixed" or not images * steps:
             return 2.0 if self.memory == "fast" else 3.0
         kept = 0
