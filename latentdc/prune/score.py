@@ -325,10 +325,8 @@ def _of_subsets(scoring: Scoring) -> tuple[Tensor, Tensor]:
 
 def _means(parts: list[Columns]) -> Columns:
     """Over trainings; what the scorer says is the first one's."""
-    means = {name: torch.zeros_like(column) for name, column in parts[0].items()}
-    for name, mean in means.items():
-        for part in parts:
-            mean += part[name] / len(parts)
+    zero = torch.zeros(())
+    means = {name: sum((part[name] / len(parts) for part in parts), zero) for name in parts[0]}
     return means | {PREDICTED: parts[0][PREDICTED]}
 
 

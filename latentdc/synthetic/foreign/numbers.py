@@ -200,7 +200,7 @@ def _numbering(
     for other, theirs in readings.items():
         if not _fits(theirs, class_names):
             continue
-        new = {now: then for now, then in zip(mine, theirs, strict=True)}
+        new = dict(zip(mine, theirs, strict=True))
         labels = tuple(int(new[label] or 0) for label in range(len(class_names)))
         if labels == tuple(range(len(class_names))) or labels in others.values():
             continue
