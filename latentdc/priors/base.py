@@ -1,14 +1,12 @@
 """The seam between distillation and the space it optimises in, and how its frozen networks run."""
 
-import operator
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, Protocol, SupportsIndex, cast
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from latentdc.arguments import require_able
 from latentdc.errors import InputError
 from latentdc.recipe.fields import show
 
@@ -138,49 +136,6 @@ def require_finite(values: Tensor, name: str) -> Tensor:
     if values.device.type == "cpu" and not bool(values.isfinite().all()):
         raise InputError(f"{name} holds values that are not finite; take finite ones.")
     return values
-
-
-def require_named(images: object, seed: object) -> None:
-    """Refuse what names no images, and what is no seed of their draws."""
-    if not _pairs(images):
-        raise InputError(
-            "images are one or more pairs of a class's name and a number, such as [('cat', 0), "
-            f"('cat', 1)], got {show(images)}."
-        )
-    if as_whole(seed) is None:
-        raise InputError(f"seed takes a whole number, got {show(seed)}.")
-
-
-def _pairs(images: object) -> bool:
-    """Whether they are pairs of keys; an array or a tensor may hold them."""
-    if not isinstance(images, Collection) or getattr(images, "shape", None) == ():
-        return False
-    return len(images) > 0 and all(
-        isinstance(one, Collection)
-        and not isinstance(one, str)
-        and getattr(one, "shape", None) != ()
-        and len(one) == 2
-        and all(isinstance(key, str) or as_whole(key) is not None for key in one)
-        for one in images
-    )
-
-
-def as_whole(value: object) -> int | None:
-    """A whole number, such as one of NumPy or torch, as Python's; None if it is none."""
-    try:
-        return None if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
-    except TypeError:
-        return None
-
-
-def require_guides(guides: object) -> list[Any]:
-    """Some guides as a list; what is none is refused."""
-    if not isinstance(guides, Iterable):
-        raise InputError(f"guides are a list of latentdc.Guide, got {show(guides)}.")
-    made = list(guides)
-    for guide in made:
-        require_able("correct through steps", guide, "a guide", "a latentdc.Guide")
-    return made
 
 
 def network_autocast(

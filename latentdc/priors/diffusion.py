@@ -26,13 +26,10 @@ from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import (
     Denoiser,
     PrecisionName,
-    as_whole,
     network_autocast,
     placed,
     require_finite,
-    require_guides,
     require_latents,
-    require_named,
 )
 from latentdc.priors.denoisers import middle_features
 from latentdc.priors.memory import FAST, Needs, fixed_plan, needed_bytes
@@ -212,7 +209,7 @@ class DiffusionPrior:
             seed: of all draws.
             start: index of the step, 0 being the noisiest.
         """
-        require_named(images, seed)
+        sampler.require_named(images, seed)
         z, start = require_finite(self._latents(z, len(images)), "z"), self._step(start, "start")
         noise = sampler.keyed_draw(seed, "sample", images, self.latent_shape).to(z)
         return sampler.noised(z, noise, self.schedule, start)
@@ -254,8 +251,8 @@ class DiffusionPrior:
         Raises:
             InputError: arguments that do not go together.
         """
-        require_named(images, seed)
-        guides, start = require_guides(guides), self._step(start, "start")
+        sampler.require_named(images, seed)
+        guides, start = sampler.require_guides(guides), self._step(start, "start")
         require_a(Tensor, labels, "labels", "(B,) of this prior's classes")
         if not isinstance(eta, Real) or not 0 <= eta <= 1:
             raise InputError(f"eta is a share of ancestral noise in [0, 1], got {show(eta)}.")
@@ -351,7 +348,7 @@ class DiffusionPrior:
 
     def _step(self, index: object, name: str) -> int:
         """The index of a step as Python's."""
-        steps, found = len(self.schedule.timesteps), as_whole(index)
+        steps, found = len(self.schedule.timesteps), sampler.as_whole(index)
         if found is None or not 0 <= found < steps:
             raise InputError(f"{name} is the index of a step, 0 to {steps - 1}, got {show(index)}.")
         return found

@@ -5,15 +5,17 @@ noise, with eta = 1 it is ancestral sampling (DDPM, Ho et al., https://arxiv.org
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+import operator
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, SupportsIndex, cast, get_args
 
 import torch
 from torch import Tensor
 
 from latentdc import draws
+from latentdc.arguments import require_able
 from latentdc.errors import InputError
 from latentdc.priors.memory import run_steps
 from latentdc.priors.schedule import Schedule
@@ -329,6 +331,52 @@ def _next(
         return mean
     assert noise is not None, "ancestral steps need noise"
     return mean + state.added * noise(state.index)
+
+
+# ---- Arguments of a prior's sampling ----
+
+
+def require_named(images: object, seed: object) -> None:
+    """Refuse what names no images, and what is no seed of their draws."""
+    if not _pairs(images):
+        raise InputError(
+            "images are one or more pairs of a class's name and a number, such as [('cat', 0), "
+            f"('cat', 1)], got {show(images)}."
+        )
+    if as_whole(seed) is None:
+        raise InputError(f"seed takes a whole number, got {show(seed)}.")
+
+
+def _pairs(images: object) -> bool:
+    """Whether they are pairs of keys; an array or a tensor may hold them."""
+    if not isinstance(images, Collection) or getattr(images, "shape", None) == ():
+        return False
+    return len(images) > 0 and all(
+        isinstance(one, Collection)
+        and not isinstance(one, str)
+        and getattr(one, "shape", None) != ()
+        and len(one) == 2
+        and all(isinstance(key, str) or as_whole(key) is not None for key in one)
+        for one in images
+    )
+
+
+def as_whole(value: object) -> int | None:
+    """A whole number, such as one of NumPy or torch, as Python's; None if it is none."""
+    try:
+        return None if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
+    except TypeError:
+        return None
+
+
+def require_guides(guides: object) -> list[Any]:
+    """Some guides as a list; what is none is refused."""
+    if not isinstance(guides, Iterable):
+        raise InputError(f"guides are a list of latentdc.Guide, got {show(guides)}.")
+    made = list(guides)
+    for guide in made:
+        require_able("correct through steps", guide, "a guide", "a latentdc.Guide")
+    return made
 
 
 # ---- LD3M's residuals ----
