@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from latentdc.errors import InputError
 from latentdc.images import contiguous
+from latentdc.priors.convert import networks
+from latentdc.priors.convert.shape import Process
 from latentdc.priors.denoisers import ClassEmbedding
 from latentdc.priors.schedule import separate
 from latentdc.recipe.prior_training import AutoencoderTraining, UNetTraining
@@ -63,16 +65,7 @@ def build_unet(
 
 def build_scheduler() -> DDIMScheduler:
     """The schedule of CompVis' latent diffusion models, which LD3M samples from."""
-    return DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_start=0.0015,
-        beta_end=0.0195,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        timestep_spacing="leading",
-    )
+    return networks.build_scheduler(Process(linear_start=0.0015, linear_end=0.0195))
 
 
 def autoencoder_loss(
