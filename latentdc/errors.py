@@ -57,6 +57,11 @@ def in_short(error: BaseException, length: int | None = 200) -> str:
     return " ".join(str(error).split())[:length]
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says first, where libraries go on for pages."""
+    return str(error).strip().partition("\n")[0]
+
+
 def counted(count: int, name: str) -> str:
     """A whole number and what it counts, `1 class` or `2 classes`."""
     return f"{count:,} {name}" + ("" if count == 1 else "es" if name.endswith("s") else "s")

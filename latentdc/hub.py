@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from latentdc.errors import InputError, RunError, in_short
+from latentdc.errors import InputError, RunError, first_line, in_short
 from latentdc.plain_text import in_markdown
 from latentdc.ranks import say
 from latentdc.recipe import Hub
@@ -128,7 +128,7 @@ def _refusals(repo: str) -> Iterator[None]:
         raise
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", 400)
-        said = str(error).strip().splitlines()[0].rstrip(".")
+        said = first_line(error).rstrip(".")
         if status >= 500:
             raise RunError(f"{repo!r} was not pushed, the Hub fails ({said}); {again}.") from error
         if status == 412:
@@ -143,9 +143,9 @@ def _refusals(repo: str) -> Iterator[None]:
         said = in_short(error, None)
         raise InputError(f"the Hub refuses {repo!r} ({said}); mend that.") from error
     except Exception as error:  # network errors, of another type in each release of the client
-        said = str(error).strip().partition("\n")[0]
+        said = first_line(error)
         cause = error.__cause__
-        why = f" ({str(cause).strip().partition(chr(10))[0]})" if cause is not None else ""
+        why = f" ({first_line(cause)})" if cause is not None else ""
         raise RunError(
             f"{repo!r} was not pushed, the Hub cannot be reached: {said}{why}; {again}."
         ) from error

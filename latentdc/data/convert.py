@@ -18,7 +18,7 @@ from latentdc.data.classes import require_members
 from latentdc.data.decode import UNREADABLE, fit_square, hash_pixels, open_picture, to_rgb
 from latentdc.data.encoded import EncodedSplit, Fields
 from latentdc.data.folder import folder_split, holds_splits
-from latentdc.errors import InputError
+from latentdc.errors import InputError, first_line
 from latentdc.modes import in_plain_modes
 from latentdc.plain_text import printable
 from latentdc.ranks import note
@@ -183,7 +183,7 @@ def _array(images: object, name: str) -> NDArray[Any]:
             images = images.float() if images.dtype == torch.bfloat16 else images  # not in NumPy
         array = _unmasked(images, name)
     except (TypeError, ValueError, NotImplementedError) as error:  # of lists of unequal lengths
-        told = str(error).partition("\n")[0].rstrip(".")
+        told = first_line(error).rstrip(".")
         raise InputError(f"{name}: {_FORMS}; {told}.") from error
     if array.dtype.kind not in "uif":
         raise InputError(f"{name}: {_FORMS}, of numbers; got {array.dtype} of {array.shape}.")
@@ -333,7 +333,7 @@ def _numbers(labels: object, name: str) -> Tensor:
     try:
         array = _unmasked(labels.detach().cpu() if isinstance(labels, Tensor) else labels, name)
     except (TypeError, ValueError) as error:  # of lists of unequal lengths
-        raise InputError(f"{name}: {_LABELS}; {str(error).partition(chr(10))[0]}.") from error
+        raise InputError(f"{name}: {_LABELS}; {first_line(error)}.") from error
     if array.ndim != 1 or (array.dtype.kind not in "ui" and len(array)):
         hint = ""
         if array.ndim == 2:

@@ -30,7 +30,7 @@ from torch import Tensor
 from latentdc import io, locks, ranks
 from latentdc.data.classes import choose_classes, named_classes, require_members
 from latentdc.data.decode import UNREADABLE, decode
-from latentdc.errors import InputError, is_full
+from latentdc.errors import InputError, first_line, is_full
 from latentdc.images import MEMORY_LIMIT, Images, MappedImages
 from latentdc.plain_text import printable
 from latentdc.recipe import Data
@@ -196,7 +196,7 @@ def decoded(split: EncodedSplit, data: Data) -> Fields:
     except (OSError, ValueError) as error:
         if is_full(error):
             raise
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise InputError(
             f"the decoded images {home} are damaged ({reason}); remove them."
         ) from error

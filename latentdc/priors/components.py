@@ -20,7 +20,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from safetensors import safe_open
 
 from latentdc import draws
-from latentdc.errors import InputError
+from latentdc.errors import InputError, in_short
 from latentdc.priors.base import Autoencoder
 from latentdc.priors.files import (
     SHOWN_FOLDER,
@@ -219,5 +219,5 @@ def as_input_error(what: str, folder: object = "its folder") -> Iterator[None]:
     except (InputError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        words = re.sub(SHOWN_FOLDER, str(folder), " ".join(str(error).split())[:300])
+        words = re.sub(SHOWN_FOLDER, str(folder), in_short(error, 300))
         raise InputError(f"{what}: {type(error).__name__}: {words}") from error

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from latentdc import arguments, ranks
-from latentdc.errors import InputError
+from latentdc.errors import InputError, first_line
 from latentdc.modes import in_plain_modes
 from latentdc.preprocessing import Normalization, Preprocessing, Standardization, Whitening
 from latentdc.priors.base import PrecisionName, Prior
@@ -160,8 +160,8 @@ def _check_device(device: torch.device | str) -> None:
     try:
         torch.empty(0, device=device)
     except Exception as error:  # of many kinds, with pages of text
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"device={show(device)} cannot be used here: {reason}") from error
+        told = f"device={show(device)} cannot be used here: {first_line(error)}"
+        raise InputError(told) from error
 
 
 def prior_networks(prior: Prior) -> list[nn.Module]:

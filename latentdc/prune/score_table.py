@@ -12,7 +12,7 @@ from torch import Tensor
 
 from latentdc.arguments import path_of
 from latentdc.data.dataset import Dataset
-from latentdc.errors import InputError
+from latentdc.errors import InputError, in_short
 from latentdc.io import file_hash, read_table, save_table
 from latentdc.modes import in_plain_modes
 from latentdc.prune.features import FEATURES, Features, read_features
@@ -91,8 +91,7 @@ class ScoreTable:
         try:
             table = cls.from_arrow(pq.read_table(path), path)
         except (OSError, pa.ArrowException) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"cannot read the scores {path}: {reason}") from error
+            raise InputError(f"cannot read the scores {path}: {in_short(error, None)}") from error
         if table is None:
             raise InputError(f"{path} holds no scores of latentdc; remove it to score anew.")
         return table
@@ -114,7 +113,7 @@ class ScoreTable:
             about = {name: about[name] for name in _ABOUT}
             about["class_names"] = tuple(about["class_names"])
         except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
-            reason = " ".join(str(error).split())
+            reason = in_short(error, None)
             raise InputError(f"the scores {path} are damaged ({reason}); score anew.") from error
         scores = cls(hashes=hashes, labels=labels, columns=columns, **about)
         beside = path.with_name(FEATURES)

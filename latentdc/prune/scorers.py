@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from latentdc.data.dataset import Dataset
 from latentdc.draws import choose, generator
-from latentdc.errors import InputError, nearest
+from latentdc.errors import InputError, in_short, nearest
 from latentdc.images import Images, contiguous, fetch, kind_of, place
 from latentdc.networks import build_network
 from latentdc.preprocessing import Standardization, Unwhitened
@@ -133,7 +133,7 @@ def given_scorer(
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        why = " ".join(str(error).split()).partition(": ")[2]
+        why = in_short(error, None).partition(": ")[2]
         raise InputError(
             f"{settings.weights} does not fit {settings.network} with {count} classes; name the "
             f"network of these weights in {key}: {why[:300]}"

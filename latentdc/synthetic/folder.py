@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from latentdc.errors import InputError
+from latentdc.errors import InputError, first_line
 from latentdc.io import put_back
 
 ROWS = "data/train-00000-of-00001.parquet"  # the Hub's name for the only file of a train split
@@ -95,7 +95,7 @@ def reading(path: Path) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # no permission, a broken disk
-        said = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        said = first_line(error)[:200] or type(error).__name__
         raise InputError(
             f"{path} is damaged, or none of latentdc's ({said}); bring back a copy, or make the "
             "set again."
@@ -120,7 +120,7 @@ def download(name: str, revision: str | None = None) -> Path:
     except (OSError, HFValidationError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # a full disk
-        said = str(error).strip().splitlines()[0].rstrip(".")
+        said = first_line(error).rstrip(".")
         of = "" if revision is None else f" of revision {revision!r}"
         raise InputError(
             f"no synthetic set {name!r}{of}: there is no such folder, and the Hub gave none "

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from latentdc.data.files import require_plausible
-from latentdc.errors import InputError
+from latentdc.errors import InputError, first_line
 from latentdc.plain_text import printable
 from latentdc.ranks import say
 
@@ -308,7 +308,7 @@ def _load(path: Path) -> Any:
     except InputError:
         raise
     except _DAMAGED as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = first_line(error) or type(error).__name__
         if code := re.search(r"GLOBAL (\S+)", str(error)):  # torch's advice is to run it
             reason = f"code of {code[1]}, which is not run; save tensors in a dictionary"
         raise InputError(

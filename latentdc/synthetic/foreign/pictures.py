@@ -19,7 +19,7 @@ from latentdc.data.decode import FORMATS, SUFFIXES, UNREADABLE, open_picture, to
 from latentdc.data.encoded import EncodedSplit
 from latentdc.data.files import LeftOut, files_below, is_saved, note_left_out, split_files
 from latentdc.data.folder import read_picture
-from latentdc.errors import InputError
+from latentdc.errors import InputError, first_line
 from latentdc.synthetic.foreign.kinds import SPLIT, class_folders, parquet_files
 from latentdc.synthetic.foreign.naming import Read, labels_of_names, require_classes
 from latentdc.synthetic.foreign.numbers import Numbers
@@ -115,7 +115,7 @@ def _decoded(split: EncodedSplit, rows: Sequence[int], size: int | None) -> Tens
         except InputError:
             raise
         except UNREADABLE as error:
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             if "cannot identify" in reason:
                 reason = f"it is none of {', '.join(FORMATS)}, or is damaged"
             raise InputError(f"cannot decode {name}: {reason}.") from error
