@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from latentdc.augment.geometry import pick
+from latentdc.augment.geometry import mirror, pick
 from latentdc.images import send
 
 BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
@@ -134,7 +134,7 @@ def _whole(uniform: Tensor, count: int) -> Tensor:
 
 def flip(images: Tensor, uniforms: Tensor) -> Tensor:
     """Mirror left and right, half of the time."""
-    return torch.where(uniforms[:, :1, None, None] < 0.5, images.flip(3), images)
+    return mirror(images, uniforms[:, 0] < 0.5)
 
 
 def scale(images: Tensor, uniforms: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from latentdc import config, draws, io, pictures, ranks, run_folder, runtime, tracking
+from latentdc.augment.geometry import mirror
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError, RunError
@@ -159,7 +160,12 @@ def _train_autoencoder(
     size = recipe.data.resolution // 2 ** (len(settings.channels) - 1)
 
     def loss(step: int) -> Tensor:
-        images = _draw_images(recipe, train, step, device)
+        source = draws.generator(recipe.seed, "autoencoder", step)
+        chosen = torch.randint(len(train), (settings.batch,), generator=source)
+        images = from_uint8(train.images[chosen].to(device))
+        if recipe.flip:
+            mirrored = (torch.rand(len(chosen), generator=source) < 0.5).to(device)
+            images = mirror(images, mirrored)
         shape = (len(images), settings.latent_channels, size, size)
         noise = torch.randn(shape, generator=draws.generator(recipe.seed, "posterior", step))
         return small.autoencoder_loss(
@@ -175,16 +181,6 @@ def _train_autoencoder(
         title="autoencoder",
         tell=tell,
     )
-
-
-def _draw_images(recipe: PriorRecipe, train: Dataset, step: int, device: torch.device) -> Tensor:
-    source = draws.generator(recipe.seed, "autoencoder", step)
-    chosen = torch.randint(len(train), (recipe.autoencoder.batch,), generator=source)
-    images = from_uint8(train.images[chosen].to(device))
-    if recipe.flip:
-        mirrored = (torch.rand(len(chosen), generator=source) < 0.5).to(device)
-        images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-    return images
 
 
 def standardise(latents: Tensor, autoencoder: AutoencoderKL) -> Tensor:
