@@ -48,19 +48,14 @@ class MappedImages:
     """Some rows of a memory-mapped tensor, in an order of their own.
 
     Used where a tensor of images is: it has the shape and the size of one, and an index gives one.
-
-    Attributes:
-        source: the whole file: (N, 3, H, W) uint8, or vectors (N, D) of floats.
-        rows: (M,) rows of the file that stand here; None for all of them.
-        contents: (N,) int64 content hash of each row of the file, in whose place nothing has to be
-            read to tell one set from another; None where there are none.
-        decoding: what made levels of the contents.
     """
 
-    source: Tensor
-    rows: Tensor | None = None
+    source: Tensor  # the whole file: (N, 3, H, W) uint8, or vectors (N, D) of floats
+    rows: Tensor | None = None  # (M,) rows of the file that stand here; None for all of them
+    # (N,) int64 content hash of each row of the file, so that nothing has to be read to tell one
+    # set from another; None where there are none.
     contents: Tensor | None = None
-    decoding: str = ""
+    decoding: str = ""  # what made levels of the contents
 
     @classmethod
     def open(

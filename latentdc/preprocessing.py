@@ -86,17 +86,11 @@ def _channels(values: tuple[float, ...], device: torch.device, dtype: torch.dtyp
 
 @dataclass(frozen=True, eq=False)
 class Standardization:
-    """A `Preprocessing` of vectors.
+    """A `Preprocessing` of vectors."""
 
-    Attributes:
-        mean: (D,) float32, of training vectors.
-        std: (D,) float32, likewise; 1 where a value never changes.
-        samples: hash of the training vectors that it was fitted on.
-    """
-
-    mean: Tensor
-    std: Tensor
-    samples: str
+    mean: Tensor  # (D,) float32, of training vectors
+    std: Tensor  # (D,) float32, likewise; 1 where a value never changes
+    samples: str  # hash of the training vectors that it was fitted on
     _sent: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -146,21 +140,13 @@ def fit_standardization(vectors: Images, *, name: str) -> Standardization:
 
 @dataclass(frozen=True, eq=False)
 class Whitening:
-    """`Normalization`, then ZCA.
+    """`Normalization`, then ZCA."""
 
-    Attributes:
-        normalization: of images before they are whitened.
-        mean: (D,) float32, of normalised training images; D is 3 * H * W.
-        matrix: (D, D) float32, symmetric.
-        eps: added to the variances, so that those near zero are not blown up.
-        images: hash of the training images that it was fitted on.
-    """
-
-    normalization: Normalization
-    mean: Tensor
-    matrix: Tensor
-    eps: float
-    images: str
+    normalization: Normalization  # of images before they are whitened
+    mean: Tensor  # (D,) float32, of normalised training images; D is 3 * H * W
+    matrix: Tensor  # (D, D) float32, symmetric
+    eps: float  # added to the variances, so that those near zero are not blown up
+    images: str  # hash of the training images that it was fitted on
     _sent: dict[tuple[str, torch.device, torch.dtype], Tensor] = field(
         default_factory=dict, repr=False
     )

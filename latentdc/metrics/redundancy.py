@@ -45,13 +45,8 @@ def redundancy(
 ) -> dict[str, Any]:
     """Accuracy of students of one increment on another: `matrix` [trained on][tested on], `mean`.
 
-    The mean leaves out increments on which the student was trained.
-
-    Args:
-        one: of hard labels.
-        each: images of a class in an increment.
-        protocol: of the students, of which the first is trained, once on each increment.
-        setting: how networks see images, and where they are trained.
+    The mean leaves out increments on which the student was trained. `each` counts the images of a
+    class in an increment; the first student of the protocol is trained, once on each.
 
     Raises:
         InputError: fewer than two increments, or a protocol of soft labels.

@@ -16,18 +16,14 @@ class Schedule:
 
     At each step x_t = signal x0 + rest eps. Noise prediction has sqrt(a) and sqrt(1 - a); a flow
     has 1 - s and s, with s from 1 (noise) to 0.
-
-    Attributes:
-        timesteps: (S,) that the network is told: of the training schedule, descending; of a flow
-            the times as it counts them.
-        alphas: (S,) square of the signal's weight: the cumulated alpha at each timestep.
-        previous: (S,) square of the signal's weight that each step leads to.
-        prediction: what the network predicts; a flow's velocity is noise - data or its opposite.
     """
 
+    # (S,) that the network is told: of the training schedule, descending; of a flow the times as it
+    # counts them.
     timesteps: tuple[int, ...] | tuple[float, ...]
-    alphas: tuple[float, ...]
-    previous: tuple[float, ...]
+    alphas: tuple[float, ...]  # (S,) square of the signal's weight: the cumulated alpha
+    previous: tuple[float, ...]  # (S,) likewise, that each step leads to
+    # What the network predicts; a flow's velocity is noise - data or its opposite.
     prediction: Literal["epsilon", "v_prediction", "noise-data", "data-noise"]
 
     @property

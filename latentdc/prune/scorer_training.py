@@ -35,15 +35,9 @@ class ScorerTraining:
     the data. After each epoch all take the main one's, so that they look at the images with the
     same weights.
 
-    Args:
-        train: images to learn and, later, to rank.
-        scorer: network and training.
-        normalization: of the images.
-        seed: initial weights, batch order and dropout follow from it.
-        accelerator: its device and precision are used.
-        rows: (n,) images to train on; None takes all.
-        on_step: is told `epoch`, `step` and `loss` of each step, on every process, where batches
-            are divided the mean over its share; None tells nobody.
+    Initial weights, batch order and dropout follow from the seed. With `rows` (n,) only these are
+    trained on. `on_step` is told `epoch`, `step` and `loss` of each step, on every process, where
+    batches are divided the mean over its share.
     """
 
     def __init__(

@@ -96,14 +96,9 @@ def given_scorer(
     """A classifier with given weights, for the classes of a data set.
 
     Of weights for all 1000 classes of ImageNet, a smaller set's are found by WordNet id or name;
-    others were trained in the class order of the data set.
-
-    Args:
-        settings: network and weights; torchvision's are given images that are resized and cropped
-            as the weights were evaluated, unless `resolution` says otherwise.
-        data: for names of classes, and the size of its images.
-        normalization: that weights of a file expect; torchvision's have their own.
-        key: of the recipe or protocol that named them, for messages.
+    others were trained in the class order of the data set. Torchvision's are given images that are
+    resized and cropped as the weights were evaluated, unless `resolution` says otherwise, in a
+    normalisation of their own. `key` is what named the settings, for messages.
 
     Raises:
         InputError: no such network or weights, weights of another network or number of classes, or
