@@ -24,6 +24,7 @@ from torch import Tensor
 
 from latentdc import io, runtime
 from latentdc.errors import InputError
+from latentdc.images import mapped_file
 from latentdc.methods.context import ByClass, Context, Fill, State
 from latentdc.pictures import save_grid
 from latentdc.ranks import say
@@ -73,11 +74,7 @@ def _mapped(
     path: Path, shape: torch.Size, dtype: torch.dtype, accelerator: Accelerator, fill: Fill
 ) -> Tensor:
     """A tensor that the main process fills in a file, mapped by all; the file's name is gone."""
-
-    def mapped(*, write: bool) -> Tensor:
-        flat = torch.from_file(str(path), shared=write, size=shape.numel(), dtype=dtype)
-        return flat.view(shape)
-
+    to_fill = None
     if accelerator.is_main_process:
         with path.open("w+b") as file:
             file.truncate(shape.numel() * dtype.itemsize)
@@ -86,9 +83,11 @@ def _mapped(
             except OSError:
                 path.unlink()
                 raise
-    fill(mapped(write=True) if accelerator.is_main_process else None)
+        flat = torch.from_file(str(path), shared=True, size=shape.numel(), dtype=dtype)
+        to_fill = flat.view(shape)
+    fill(to_fill)
     accelerator.wait_for_everyone()
-    images = mapped(write=False)
+    images = mapped_file(path, dtype).view(shape)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         path.unlink()

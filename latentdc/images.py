@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,6 +44,14 @@ def contiguous(images: Tensor) -> Tensor:
 # ---- Where samples lie ----
 
 
+def mapped_file(path: Path, dtype: torch.dtype) -> Tensor:
+    """All values (N,) of a file, read as they are asked for; what is written stays in memory.
+
+    Mapped by NumPy: what torch.from_file maps cannot be sent to another process.
+    """
+    return torch.from_numpy(np.memmap(path, np.uint8, "c")).view(dtype)
+
+
 @dataclass(frozen=True, eq=False)
 class MappedImages:
     """Some rows of a memory-mapped tensor, in an order of their own.
@@ -66,9 +75,8 @@ class MappedImages:
         decoding: str = "",
     ) -> "MappedImages":
         """The levels of a file; nothing is read yet."""
-        size = path.stat().st_size
-        flat = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
-        return cls(flat.view(shape), contents=contents, decoding=decoding)
+        levels = mapped_file(path, torch.uint8).view(shape)
+        return cls(levels, contents=contents, decoding=decoding)
 
     def __len__(self) -> int:
         return len(self.source if self.rows is None else self.rows)

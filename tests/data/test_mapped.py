@@ -1,9 +1,15 @@
+import pickle
+from multiprocessing.reduction import ForkingPickler
+
 import pytest
 import torch
 
 from latentdc.data.dataset import Dataset
+from latentdc.data.open import open_dataset
 from latentdc.images import MappedImages, fetch, from_uint8, place
-from latentdc.synthetic.synthetic_set import set_hash
+from latentdc.recipe import Data
+from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
+from tests.data.conftest import picture
 
 
 @pytest.fixture
@@ -36,6 +42,17 @@ def test_a_part_copies_nothing_so_that_it_sees_a_change_of_the_file(file):
     part = dataset(MappedImages.open(file, (7, 3, 4, 4))).select(torch.tensor([2, 3]))
     file.write_bytes(bytes(7 * 48))  # in place: the file that is mapped
     assert part.images[slice(None)].max() == 0
+
+
+def test_images_of_a_folder_are_sent_to_another_process(tmp_path):
+    for name in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        picture(len(name)).save(tmp_path / "pets" / name / "1.png")
+    data = Data(source=str(tmp_path / "pets"), resolution=8, cache=str(tmp_path / "cache"))
+    train = open_dataset(data, "train")
+    for one in (train, train.select(torch.tensor([1])), SyntheticSet.from_real(train)):
+        back = pickle.loads(ForkingPickler.dumps(one))  # as multiprocessing does
+        assert torch.equal(back.images[:], one.images[:]) and torch.equal(back.labels, one.labels)
 
 
 def test_batches_and_hashes_are_those_of_the_same_images_in_memory(file, levels):
