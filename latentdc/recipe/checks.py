@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from latentdc.errors import InputError
 from latentdc.recipe.fields import show
@@ -21,11 +22,34 @@ def require_once(names: Sequence[str], key: str) -> None:
     require(twice is None, f"{key} names {show(twice)} twice; name it once.")
 
 
-def check_start(seed: int, threads: int | None, trackers: Sequence[str]) -> None:
+def require_least(spec: object, prefix: str, **least: float) -> None:
+    """Refuse fields of a dataclass that are below their least number; null is none.
+
+    The `prefix` of its dotted keys ends with a dot, here and below.
+    """
+    for name, low in least.items():
+        value = getattr(spec, name)
+        require(value is None or value >= low, f"{prefix}{name} is at least {low:g}, got {value}.")
+
+
+def require_positive(spec: object, prefix: str, *names: str) -> None:
+    """Refuse fields of a dataclass that are not above 0; null is."""
+    for name in names:
+        value = getattr(spec, name)
+        require(value is None or value > 0, f"{prefix}{name} is positive, got {value}.")
+
+
+def require_below_one(spec: object, prefix: str, *names: str) -> None:
+    """Refuse fields of a dataclass that are not in [0, 1); null is."""
+    for name in names:
+        value = getattr(spec, name)
+        require(value is None or 0 <= value < 1, f"{prefix}{name} is in [0, 1), got {value}.")
+
+
+def check_start(recipe: Any) -> None:
     """Refuse what neither a run nor the training of a prior can be started with."""
-    require_once(trackers, "trackers")
-    require(seed >= 0, f"seed is at least 0, got {seed}.")
-    require(threads is None or threads >= 1, f"threads is at least 1, got {threads}.")
+    require_once(recipe.trackers, "trackers")
+    require_least(recipe, "", seed=0, threads=1)
 
 
 def expand_home(spec: object, prefix: str, *paths: str) -> None:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from latentdc.recipe.checks import require, require_once
+from latentdc.recipe.checks import require, require_least, require_once
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.own import Own
 
@@ -42,9 +42,7 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         check_fields(self, "evaluate.")
-        for key in ("seeds", "together", "steps"):
-            value = getattr(self, key)
-            require(value is None or value >= 1, f"evaluate.{key} is at least 1, got {value}.")
+        require_least(self, "evaluate.", seeds=1, together=1, steps=1)
         changed = {change.partition("=")[0] for change in self.changes}
         for name in ("students", "seeds", "together", "steps"):
             same = changed & ({name, "epochs", "epochs_of_ipc"} if name == "steps" else {name})

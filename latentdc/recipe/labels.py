@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from latentdc.recipe.checks import expand_home, require, require_normalization, require_once
+from latentdc.recipe.checks import (
+    expand_home,
+    require,
+    require_below_one,
+    require_least,
+    require_normalization,
+    require_once,
+    require_positive,
+)
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.identity import changed, file_digest, idle
 from latentdc.recipe.networks import PRETRAINED, check_network, pretrained
@@ -83,7 +91,7 @@ class Views:
             f"views.jitter is in [0, 1] and views.lighting at least 0, got {self.jitter} and "
             f"{self.lighting}.",
         )
-        require(self.mix_alpha > 0, f"views.mix_alpha is positive, got {self.mix_alpha}.")
+        require_positive(self, "views.", "mix_alpha")
 
     @property
     def change(self) -> bool:
@@ -127,9 +135,7 @@ class Teacher:
         check_fields(self, "labels.teachers.")
         expand_home(self, "labels.teachers.", "weights")
         self.check_size(None)
-        for key in ("epochs", "lr", "batch", "resolution"):
-            value = getattr(self, key)
-            require(value is None or value > 0, f"labels.teachers.{key} is positive, got {value}.")
+        require_positive(self, "labels.teachers.", "epochs", "lr", "batch", "resolution")
         require_normalization(self.mean, self.std, "labels.teachers.")
         if self._in_file():
             require(
@@ -216,13 +222,9 @@ class Labels:
             soft or self.loss == "ce",
             f"labels.loss {self.loss} compares logits with a teacher's; with hard labels use ce.",
         )
-        require(self.temperature > 0, f"labels.temperature is positive, got {self.temperature}.")
-        require(self.soft_weight > 0, f"labels.soft_weight is positive, got {self.soft_weight}.")
-        require(self.hard_weight >= 0, f"labels.hard_weight is at least 0, got {self.hard_weight}.")
-        require(0 <= self.smoothing < 1, f"labels.smoothing is in [0, 1), got {self.smoothing}.")
-        for key in ("epochs", "top"):
-            value = getattr(self, key)
-            require(value is None or value >= 1, f"labels.{key} is at least 1, got {value}.")
+        require_positive(self, "labels.", "temperature", "soft_weight")
+        require_below_one(self, "labels.", "smoothing")
+        require_least(self, "labels.", hard_weight=0, epochs=1, top=1)
         require(
             self.source == "stored"
             or (self.epochs, self.precision, self.top) == (None, "float16", None),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from latentdc.errors import counted, nearest
-from latentdc.recipe.checks import require
+from latentdc.recipe.checks import require, require_below_one, require_least
 from latentdc.recipe.data import require_images
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.own import FORM, Own, is_own
@@ -36,7 +36,7 @@ class Trim:
             f"distill.trim.share is a share of a batch in [0, 1), got {self.share}; for 20 % write "
             "0.2.",
         )
-        require(self.refresh >= 1, f"distill.trim.refresh is at least 1, got {self.refresh}.")
+        require_least(self, "distill.trim.", refresh=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class Matching:
 
     def __post_init__(self) -> None:
         check_fields(self, "distill.")
-        require(self.steps >= 0, f"distill.steps is at least 0, got {self.steps}.")
+        require_least(self, "distill.", steps=0, classes_per_step=1, grid_every=0)
         for name in ("lr_z", "lr_c"):
             value = getattr(self, name)
             require(
@@ -88,16 +88,11 @@ class Matching:
             f"distill.lr_z=auto is a rate of SGD, and distill.optimizer is {self.optimizer}; give "
             "it a number.",
         )
-        require(0 <= self.momentum < 1, f"distill.momentum is in [0, 1), got {self.momentum}.")
-        require(
-            self.classes_per_step is None or self.classes_per_step >= 1,
-            f"distill.classes_per_step is at least 1, got {self.classes_per_step}.",
-        )
+        require_below_one(self, "distill.", "momentum")
         require(
             self.checkpoint_every >= 1,
             f"distill.checkpoint_every is at least 1 step, got {self.checkpoint_every}.",
         )
-        require(self.grid_every >= 0, f"distill.grid_every is at least 0, got {self.grid_every}.")
 
     def moves(self, name: Literal["lr_z", "lr_c"]) -> bool:
         """Whether this rate is above 0, or `auto`."""
@@ -163,9 +158,7 @@ class Rded:
             1 <= self.grid <= 16,
             f"rded.grid is the number of crops along a side, from 1 to 16, got {self.grid}.",
         )
-        for name in ("pool", "crops"):
-            value = getattr(self, name)
-            require(value >= 1, f"rded.{name} is at least 1, got {value}.")
+        require_least(self, "rded.", pool=1, crops=1)
         require(
             0 < self.scale[0] <= self.scale[1] <= 1,
             f"rded.scale is a range of shares in (0, 1], got {list(self.scale)}; such as "

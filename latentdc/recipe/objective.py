@@ -3,7 +3,14 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from latentdc.recipe.checks import check_augment, expand_home, require
+from latentdc.recipe.checks import (
+    check_augment,
+    expand_home,
+    require,
+    require_below_one,
+    require_least,
+    require_positive,
+)
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.own import Own
 
@@ -30,14 +37,8 @@ class Loops:
 
     def __post_init__(self) -> None:
         check_fields(self, "objective.loops.")
-        for name in ("outer", "inner", "batch_syn"):
-            value = getattr(self, name)
-            require(
-                value is None or value >= 1, f"objective.loops.{name} is at least 1, got {value}."
-            )
-        require(
-            self.lr_student > 0, f"objective.loops.lr_student is positive, got {self.lr_student}."
-        )
+        require_least(self, "objective.loops.", outer=1, inner=1, batch_syn=1)
+        require_positive(self, "objective.loops.", "lr_student")
 
     def resolve(self, ipc: int) -> "Loops":
         """The loops with both numbers; those published for this ipc in place of null."""
@@ -83,12 +84,8 @@ class Trajectory:
     def __post_init__(self) -> None:
         check_fields(self, "objective.trajectory.")
         expand_home(self, "objective.trajectory.", "experts")
-        for name in ("expert_epochs", "max_start_epoch", "syn_steps", "batch_syn"):
-            value = getattr(self, name)
-            require(
-                value is None or value >= 1,
-                f"objective.trajectory.{name} is at least 1, got {value}.",
-            )
+        least = dict.fromkeys(("expert_epochs", "max_start_epoch", "syn_steps", "batch_syn"), 1)
+        require_least(self, "objective.trajectory.", **least)
         require(
             0 < self.lr_student <= 1,
             f"objective.trajectory.lr_student is in (0, 1], got {self.lr_student}.",
@@ -122,8 +119,7 @@ class Denoising:
             0 < self.share <= 1,
             f"objective.denoise.share is of the schedule, in (0, 1], got {self.share}.",
         )
-        require(self.noises >= 1, f"objective.denoise.noises is at least 1, got {self.noises}.")
-        require(self.largest >= 0, f"objective.denoise.largest is at least 0, got {self.largest}.")
+        require_least(self, "objective.denoise.", noises=1, largest=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,9 +189,7 @@ class Experts:
 
     def __post_init__(self) -> None:
         check_fields(self, "experts.")
-        for name in ("count", "epochs", "batch"):
-            value = getattr(self, name)
-            require(value >= 1, f"experts.{name} is at least 1, got {value}.")
-        require(self.lr > 0, f"experts.lr is positive, got {self.lr}.")
-        require(0 <= self.momentum < 1, f"experts.momentum is in [0, 1), got {self.momentum}.")
+        require_least(self, "experts.", count=1, epochs=1, batch=1)
+        require_positive(self, "experts.", "lr")
+        require_below_one(self, "experts.", "momentum")
         check_augment(self.augment, "experts.augment")

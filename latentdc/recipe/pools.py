@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from latentdc.recipe.checks import expand_home, require
+from latentdc.recipe.checks import expand_home, require, require_least
 from latentdc.recipe.fields import check_fields
 
 
@@ -53,7 +53,7 @@ class Select:
             f"select.groups is at least 2 candidates for each image, got {self.groups}; for no "
             "pool write select.kind=null.",
         )
-        require(self.sweeps >= 1, f"select.sweeps is at least 1, got {self.sweeps}.")
+        require_least(self, "select.", sweeps=1)
         for name in ("alpha", "beta", "skew", "teacher"):
             value = getattr(self, name)
             require(value >= 0, f"select.{name} is a weight of at least 0, got {value}.")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from latentdc.recipe.checks import expand_home, require
+from latentdc.recipe.checks import expand_home, require, require_positive
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.own import Own, is_own
 
@@ -29,10 +29,7 @@ class Flow:
             self.noise_at in (None, 0, 1),
             f"prior.flow.noise_at is 0 or 1, the time of pure noise, got {self.noise_at}.",
         )
-        require(
-            self.time_scale is None or self.time_scale > 0,
-            f"prior.flow.time_scale is positive, got {self.time_scale}.",
-        )
+        require_positive(self, "prior.flow.", "time_scale")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,25 +2,28 @@
 
 from dataclasses import dataclass, field
 
-from latentdc.recipe.checks import check_start, expand_home, require
+from latentdc.recipe.checks import (
+    check_start,
+    expand_home,
+    require,
+    require_below_one,
+    require_least,
+    require_positive,
+)
 from latentdc.recipe.data import Data, require_images
 from latentdc.recipe.fields import check_fields
 
 
-def _check(
-    settings: "AutoencoderTraining | UNetTraining", key: str, counts: tuple[str, ...]
-) -> None:
+def _check(settings: "AutoencoderTraining | UNetTraining", prefix: str, *counts: str) -> None:
     """Refuse counts and rates that no training has, and widths beside groups of 16 channels."""
-    for name in (*counts, "layers", "steps", "batch"):
-        value = getattr(settings, name)
-        require(value >= 1, f"{key}.{name} is at least 1, got {value}.")
+    require_least(settings, prefix, **dict.fromkeys((*counts, "layers", "steps", "batch"), 1))
     widths = settings.channels
     require(
         bool(widths) and all(width > 0 and width % 16 == 0 for width in widths),
-        f"{key}.channels has a positive multiple of 16 for each level, got {widths}.",
+        f"{prefix}channels has a positive multiple of 16 for each level, got {widths}.",
     )
-    require(settings.lr > 0, f"{key}.lr is positive, got {settings.lr}.")
-    require(0 <= settings.ema < 1, f"{key}.ema is in [0, 1), got {settings.ema}.")
+    require_positive(settings, prefix, "lr")
+    require_below_one(settings, prefix, "ema")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +54,8 @@ class AutoencoderTraining:
 
     def __post_init__(self) -> None:
         check_fields(self, "autoencoder.")
-        _check(self, "autoencoder", ("latent_channels",))
-        for name in ("kl", "edges"):
-            value = getattr(self, name)
-            require(value >= 0, f"autoencoder.{name} is at least 0, got {value}.")
+        _check(self, "autoencoder.", "latent_channels")
+        require_least(self, "autoencoder.", kl=0, edges=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +78,8 @@ class Terms:
 
     def __post_init__(self) -> None:
         check_fields(self, "unet.terms.")
-        for name in ("representativeness", "diversity", "magnitude", "inversion"):
-            value = getattr(self, name)
-            require(value >= 0, f"unet.terms.{name} is at least 0, got {value}.")
+        weights = ("representativeness", "diversity", "magnitude", "inversion")
+        require_least(self, "unet.terms.", **dict.fromkeys(weights, 0))
         require(self.memory >= 1, f"unet.terms.memory is at least 1 latent, got {self.memory}.")
 
 
@@ -118,7 +118,7 @@ class UNetTraining:
 
     def __post_init__(self) -> None:
         check_fields(self, "unet.")
-        _check(self, "unet", ("condition", "heads"))
+        _check(self, "unet.", "condition", "heads")
         require(
             all(width % self.heads == 0 for width in self.channels),
             f"unet.channels are multiples of unet.heads={self.heads}, got {self.channels}.",
@@ -163,7 +163,7 @@ class PriorRecipe:
     def __post_init__(self) -> None:
         check_fields(self)
         expand_home(self, "", "output", "start")
-        check_start(self.seed, self.threads, self.trackers)
+        check_start(self)
         require(
             self.checkpoint_every >= 1,
             f"checkpoint_every is at least 1 step, got {self.checkpoint_every}.",

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 from latentdc.errors import counted
-from latentdc.recipe.checks import expand_home, require, require_normalization
+from latentdc.recipe.checks import (
+    expand_home,
+    require,
+    require_below_one,
+    require_least,
+    require_normalization,
+    require_positive,
+)
 from latentdc.recipe.data import Data, refuse_image_keys
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.networks import check_network, pretrained
@@ -57,10 +64,8 @@ class Scorer:
         check_fields(self, "prune.scorer.")
         expand_home(self, "prune.scorer.", "weights")
         require_normalization(self.mean, self.std, "prune.scorer.")
-        require(self.epochs >= 1, f"prune.scorer.epochs is at least 1, got {self.epochs}.")
-        require(self.lr > 0, f"prune.scorer.lr is positive, got {self.lr}.")
-        require(self.batch >= 1, f"prune.scorer.batch is at least 1, got {self.batch}.")
-        require(self.runs >= 1, f"prune.scorer.runs is at least 1, got {self.runs}.")
+        require_least(self, "prune.scorer.", epochs=1, batch=1, runs=1)
+        require_positive(self, "prune.scorer.", "lr")
         require(
             self.infobatch is None or 0 < self.infobatch < 1,
             f"prune.scorer.infobatch is a probability in (0, 1), got {self.infobatch}.",
@@ -116,18 +121,10 @@ class RuleSettings:
             not rule.chooses,
             f"prune.rules.base ranks images, and {self.base} chooses sets; such as aum or loss.",
         )
-        require(0 <= self.cutoff < 1, f"prune.rules.cutoff is in [0, 1), got {self.cutoff}.")
-        least = {"strata": 1, "neighbours": 1, "span": 3, "subsets": 2, "groups": 1}
-        for name, low in (
-            least | dict.fromkeys(("gamma", "diversity", "alpha", "beta"), 0)
-        ).items():
-            value = getattr(self, name)
-            require(value >= low, f"prune.rules.{name} is at least {low}, got {value}.")
+        require_below_one(self, "prune.rules.", "cutoff")
+        counts = {"strata": 1, "neighbours": 1, "span": 3, "subsets": 2, "groups": 1, "clusters": 1}
+        require_least(self, "prune.rules.", **counts, gamma=0, diversity=0, alpha=0, beta=0)
         require(0 < self.decay < 1, f"prune.rules.decay is in (0, 1), got {self.decay}.")
-        require(
-            self.clusters is None or self.clusters >= 1,
-            f"prune.rules.clusters is at least 1, got {self.clusters}.",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,9 +185,7 @@ class Prune:
             "prune.keep, prune.count and prune.times_ipc are three ways to say how much is kept; "
             "give one of them.",
         )
-        for name in ("count", "times_ipc"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"prune.{name} is at least 1, got {value}.")
+        require_least(self, "prune.", count=1, times_ipc=1)
         require(
             self.times_ipc is None or self.scope == "class",
             "prune.times_ipc is per class; with prune.scope=global take prune.count.",

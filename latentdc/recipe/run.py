@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from latentdc.recipe.checks import check_start, expand_home, require
+from latentdc.recipe.checks import check_start, expand_home, require, require_least
 from latentdc.recipe.data import Data
 from latentdc.recipe.evaluate import Evaluate, Hub
 from latentdc.recipe.fields import check_fields
@@ -50,11 +50,8 @@ class Recipe(MethodSections):
         if self.prune.times_ipc is not None:
             resolved = replace(self.prune, times_ipc=None, count=self.prune.times_ipc * self.ipc)
             object.__setattr__(self, "prune", resolved)
-        check_start(self.seed, self.threads, self.trackers)
-        require(
-            self.processes is None or self.processes >= 1,
-            f"processes is at least 1, got {self.processes}.",
-        )
+        check_start(self)
+        require_least(self, "", processes=1)
         for name, part in self.method.check(self).items():
             object.__setattr__(self, name, part)
 

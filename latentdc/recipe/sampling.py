@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from latentdc.errors import counted
-from latentdc.recipe.checks import expand_home, require
+from latentdc.recipe.checks import expand_home, require, require_least
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.own import FORM, Own, is_own
 from latentdc.recipe.pools import Select
@@ -36,10 +36,7 @@ class Anchors:
             f"sampling.anchors.outliers is a share in [0, 0.5], got {self.outliers}; for 10 % "
             "write 0.1.",
         )
-        require(
-            self.neighbours >= 1,
-            f"sampling.anchors.neighbours is at least 1, got {self.neighbours}.",
-        )
+        require_least(self, "sampling.anchors.", neighbours=1)
         require(
             self.inverted >= 2,
             f"sampling.anchors.inverted is at least 2, for a deviation, got {self.inverted}.",
@@ -256,11 +253,7 @@ class Sampling:
         check_fields(self, "sampling.")
         self._check_start()
         self._check_guides()
-        require(self.batch >= 1, f"sampling.batch is at least 1, got {self.batch}.")
-        require(
-            self.checkpoint_seconds >= 0,
-            f"sampling.checkpoint_seconds is at least 0, got {self.checkpoint_seconds}.",
-        )
+        require_least(self, "sampling.", batch=1, checkpoint_seconds=0)
 
     def _check_start(self) -> None:
         """Refuse starts, anchors and weights that do not go together."""
@@ -323,21 +316,16 @@ class Sampling:
                 f"sampling.{name}.window is [first step, step after the last], counted from 0, got "
                 f"{[first, after]}.",
             )
-        for name, least in (
-            ("features.real", 1),
-            ("influence.real", 1),
-            ("transport.clusters", 1),
-            ("transport.iterations", 1),
-            ("transport.epsilon", 1e-12),
-            ("diversity.epsilon", 1e-6),
-            ("diversity.mean_scale", 0),
-            ("learnability.teacher", 0),
-            ("semantic.other", 0),
-            ("semantic.noise", 0),
-        ):
-            section, _, key = name.partition(".")
-            value = getattr(getattr(self, section), key)
-            require(value >= least, f"sampling.{name} is at least {least:g}, got {value}.")
+        bounds: dict[str, dict[str, float]] = {
+            "features": {"real": 1},
+            "influence": {"real": 1},
+            "transport": {"clusters": 1, "iterations": 1, "epsilon": 1e-12},
+            "diversity": {"epsilon": 1e-6, "mean_scale": 0},
+            "learnability": {"teacher": 0},
+            "semantic": {"other": 0, "noise": 0},
+        }
+        for section, least in bounds.items():
+            require_least(getattr(self, section), f"sampling.{section}.", **least)
         for name, share in (
             ("diversity.mean_scale", self.diversity.mean_scale),
             ("semantic.scale", self.semantic.scale),
