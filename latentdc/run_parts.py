@@ -195,7 +195,7 @@ def method_context(
         open_set=sets.open,
         objective=parts.objective,
         inputs=inputs_of(
-            recipe.sets, sets, scorer.weights if parts.classifier else None, parts.experts
+            recipe.opened_sets, sets, scorer.weights if parts.classifier else None, parts.experts
         ),
         on_step=on_step,
     )

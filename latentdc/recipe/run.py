@@ -87,7 +87,7 @@ class Recipe(MethodSections):
 
     @property
     def opened_sets(self) -> dict[str, str]:
-        """Sets that its method opens, by their keys."""
+        """Paths or Hub ids of sets that its method opens, by their keys."""
         found = {}
         if self.method.kind == "selection":
             pool, start = self.selection.pool, self.selection.start
@@ -116,17 +116,6 @@ class Recipe(MethodSections):
         if self.method.kind == "selection":
             return self.selection.select.kind not in (None, "random")
         return self.method.kind == "rded"
-
-    @property
-    def sets(self) -> dict[str, str]:
-        """Paths or Hub ids of sets that its method opens, by key."""
-        found: dict[str, str | None] = {}
-        if self.samples and self.sampling.learns:
-            found["sampling.learnability.start"] = self.sampling.learnability.start
-        if self.method.kind == "selection":
-            found["selection.pool"] = self.selection.pool
-            found["selection.start"] = self.selection.start
-        return {key: name for key, name in found.items() if name is not None}
 
 
 def check_vectors(recipe: Recipe) -> None:
