@@ -10,7 +10,7 @@ from typing import cast
 from accelerate import Accelerator
 
 from latentdc import checkpoint, runtime
-from latentdc.data.dataset import Dataset, class_counts, different_counts, random_images
+from latentdc.data.dataset import Dataset, class_counts, random_images
 from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import with_baselines
@@ -21,7 +21,7 @@ from latentdc.io import write_bytes
 from latentdc.methods import check_data, find_method, require_set
 from latentdc.methods.checks import check_match, check_precision
 from latentdc.methods.context import Context, require_same_inputs
-from latentdc.methods.latents import require_enough_images
+from latentdc.methods.latents import class_sizes, require_enough_images
 from latentdc.modes import in_plain_modes, precision_of, precision_put_back
 from latentdc.pictures import save_grid
 from latentdc.preprocessing import Whitening
@@ -145,21 +145,23 @@ def _coreset(
     if not chosen:
         path = experts.coreset if experts is not None else None
         path = path if prune.coreset is None else Path(prune.coreset)
+    kept = None
     if path is not None:
         read = partial(kept_coreset, prune=prune) if chosen else Coreset.load
         kept = runtime.main_first(accelerator, partial(read, path, train))
-        names, counts = kept.class_names, kept.different_counts()
+        counts = dict(zip(kept.class_names, kept.different_counts(), strict=True))
     else:
-        kept, names, sizes = None, train.class_names, different_counts(train).tolist()
-        counts = most_kept(sizes, prune, class_counts(train).tolist())
+        sizes = class_sizes(train)
+        most = most_kept([*sizes.values()], prune, class_counts(train).tolist())
+        counts = dict(zip(sizes, most, strict=True))
     if parts.prior is not None and parts.objective is not None:
         settings = recipe.distill
         steps = 0 if begun else settings.steps
-        check_match(names, counts, parts.prior, parts.objective, settings, context, steps=steps)
+        check_match(counts, parts.prior, parts.objective, settings, context, steps=steps)
     if not made:
-        check_data(recipe.method.kind, names, counts, parts.prior, recipe.settings, context)
+        check_data(recipe.method.kind, counts, parts.prior, recipe.settings, context)
     if "coreset" in recipe.evaluate.rows:
-        require_enough_images(names, counts, recipe.ipc)
+        require_enough_images(counts, recipe.ipc)
     if "random" in recipe.evaluate.rows:
         random_images(train, recipe.ipc, recipe.seed)
     if kept is not None:

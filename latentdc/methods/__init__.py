@@ -4,7 +4,7 @@
 run folders nor evaluation; `context` holds what it may use.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from inspect import iscode, isfunction, signature, unwrap
 from typing import Any
 
@@ -45,28 +45,15 @@ def find_method(kind: str) -> Method:
 
 
 def check_data(
-    kind: str,
-    names: Sequence[str],
-    counts: Sequence[int],
-    prior: Prior | None,
-    settings: Any,
-    context: Context,
+    kind: str, counts: Mapping[str, int], prior: Prior | None, settings: Any, context: Context
 ) -> None:
     """Refuse what a method cannot make of these data and this prior, before anything is scored.
 
-    Args:
-        kind: of the method.
-        names: of the classes.
-        counts: different images of each class that the core set has at most.
-        prior: that it takes, or None.
-        settings: of the method.
-        context: of the run.
-
-    Raises:
-        InputError: as the method.
+    `counts` are the different images of each class that the core set has at most, here and in the
+    checks of the methods.
     """
     if kind in METHODS and (check := METHODS[kind].check_data) is not None:
-        resolve(check, "method.kind")(names, counts, prior, settings, context)
+        resolve(check, "method.kind")(counts, prior, settings, context)
 
 
 def takes_prior(kind: str) -> bool:

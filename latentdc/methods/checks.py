@@ -4,7 +4,7 @@ A recipe's own contradictions are refused in `latentdc.recipe`; here are those t
 prior show.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
 from accelerate import Accelerator
@@ -62,8 +62,7 @@ def check_parts(
 
 
 def check_match(
-    names: Sequence[str],
-    counts: Sequence[int],
+    counts: Mapping[str, int],
     prior: Prior,
     objective: Objective,
     settings: Matching,
@@ -74,25 +73,20 @@ def check_match(
     """Refuse what does not go together, as soon as data and prior are open.
 
     `counts` are the different images of each class in the core set, `steps` those that are left.
-
-    Raises:
-        InputError: a class with fewer images than are needed, more processes than classes, classes
-            that the prior does not know, mini-batches of classes that cannot be, steps that would
-            move nothing, trimming by an objective that does not tell effects.
     """
-    processes, num_classes = context.accelerator.num_processes, len(names)
+    processes, num_classes = context.accelerator.num_processes, len(counts)
     if settings.init == "real":
-        require_enough_images(names, counts, context.ipc)
-    elif not min(counts):
+        require_enough_images(counts, context.ipc)
+    elif lacking := [name for name, count in counts.items() if not count]:
         raise InputError(
-            f"the core set has no image of {names[counts.index(0)]!r}, and synthetic images are "
-            "matched with real ones of their class; raise prune.keep."
+            f"the core set has no image of {lacking[0]!r}, and synthetic images are matched with "
+            "real ones of their class; raise prune.keep."
         )
     if processes > num_classes:
         raise InputError(
             f"{processes} processes share {num_classes} classes; start at most {num_classes}."
         )
-    match_classes(tuple(names), prior)
+    match_classes(tuple(counts), prior)
     per_step = settings.classes_per_step
     if per_step is not None and objective.scope == "set":
         raise InputError(

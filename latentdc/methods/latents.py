@@ -9,7 +9,7 @@ within one at either end. Objectives of scope `class` are sums over classes, so 
 matter which of them meet.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from latentdc import draws
-from latentdc.data.dataset import Dataset
+from latentdc.data.dataset import Dataset, different_counts
 from latentdc.errors import InputError, counted
 from latentdc.images import as_floats
 from latentdc.methods.context import ByClass, State
@@ -79,13 +79,19 @@ def _joined(parts: PerClass | None) -> Tensor | None:
     return None if parts is None else torch.cat(parts)
 
 
-def require_enough_images(names: Sequence[str], counts: Sequence[int], ipc: int) -> None:
+def class_sizes(real: Dataset) -> dict[str, int]:
+    """Different images of each class, by its name."""
+    return dict(zip(real.class_names, different_counts(real).tolist(), strict=True))
+
+
+def require_enough_images(counts: Mapping[str, int], ipc: int) -> None:
     """Refuse a core set with fewer different images in a class than `ipc`."""
-    count, name = min(zip(counts, names, strict=True), key=lambda pair: pair[0])
-    if ipc > count:
+    name = min(counts, key=counts.__getitem__)
+    if ipc > counts[name]:
         raise InputError(
             f"ipc={ipc} is above the smallest class of the core set: {name!r} has "
-            f"{counted(count, 'image')} (exact repeats count once); lower ipc or raise prune.keep."
+            f"{counted(counts[name], 'image')} (exact repeats count once); lower ipc or raise "
+            "prune.keep."
         )
 
 

@@ -12,13 +12,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc.data.dataset import Dataset, different_counts
+from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.methods.checks import check_match, check_parts, check_precision
 from latentdc.methods.context import ByClass, Context, State, check_call
 from latentdc.methods.decode import settle_memory, show_latents, synthetic_set
 from latentdc.methods.latents import (
     Latents,
+    class_sizes,
     initial_latents,
     known_images,
     most_together,
@@ -111,8 +112,7 @@ def match(
         raise InputError("Matching(init='sampled') starts from latents; give match(..., z=...).")
     facts = _facts(coreset, prior, objective, settings, context)
     start = 0 if saved is None else _require_same(saved, facts, steps)
-    counts = different_counts(coreset).tolist()
-    check_match(names, counts, prior, objective, settings, context, steps=steps - start)
+    check_match(class_sizes(coreset), prior, objective, settings, context, steps=steps - start)
     together = most_together(len(names), settings.classes_per_step, accelerator.num_processes)
     ipc = context.ipc if sums_images_by_class(objective) else None
     prior, plan = settle_memory(prior, together * context.ipc, saved, accelerator, ipc=ipc)

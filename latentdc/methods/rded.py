@@ -9,7 +9,7 @@ all draws are keyed by class and image, and the teacher may see crops enlarged i
 canvas, on which networks for small images recognise nothing (docs/records/mosaics.md).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from statistics import fmean
 from typing import NamedTuple
 
@@ -20,10 +20,11 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as tv
 
 from latentdc import draws, ranks
-from latentdc.data.dataset import Dataset, different_counts
+from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import from_uint8
 from latentdc.methods.context import Context, check_call
+from latentdc.methods.latents import class_sizes
 from latentdc.methods.mosaics import arrange, as_picture, mosaics
 from latentdc.modes import in_plain_modes
 from latentdc.priors.base import Prior
@@ -39,9 +40,7 @@ class Crops(NamedTuple):
     images: Tensor  # (n, 3, cell, cell) uint8
     losses: Tensor  # (n,) -log p_y, ascending
     rows: Tensor  # (n,) training images that they were cut from
-    recognised: (
-        float  # share of all crops, kept or not, whose label is the classifier's first guess
-    )
+    recognised: float  # share of all crops, kept or not, that the classifier names rightly
 
 
 @in_plain_modes
@@ -62,7 +61,7 @@ def rded(coreset: Coreset, prior: Prior | None, settings: Rded, context: Context
     """
     check_call(coreset, settings, Rded, context)
     real = context.core_images(coreset)
-    check_crops(real.class_names, different_counts(real).tolist(), prior, settings, context)
+    check_crops(class_sizes(real), prior, settings, context)
     classifier, accuracy = context.real_classifier()
     images, recognised = rded_images(real, classifier, settings, context)
     chance, least = least_accuracy([1] * real.num_classes)
@@ -78,29 +77,16 @@ def rded(coreset: Coreset, prior: Prior | None, settings: Rded, context: Context
         torch.arange(real.num_classes).repeat_interleave(context.ipc),
         real.class_names,
         grid=settings.grid,
-        provenance={
-            "teacher_accuracy": accuracy,
-            "teacher_accuracy_on_crops": recognised,
-        },
+        provenance={"teacher_accuracy": accuracy, "teacher_accuracy_on_crops": recognised},
     )
 
 
 def check_crops(
-    names: Sequence[str],
-    counts: Sequence[int],
-    prior: Prior | None,
-    settings: Rded,
-    context: Context,
+    counts: Mapping[str, int], prior: Prior | None, settings: Rded, context: Context
 ) -> None:
-    """Refuse pools with fewer images than the crops that are wanted, before anything is scored.
-
-    `counts` are the different images of each class in the core set.
-
-    Raises:
-        InputError: says which class.
-    """
+    """Refuse pools with fewer images than the crops that are wanted, before anything is scored."""
     wanted = settings.grid**2 * context.ipc
-    for name, count in zip(names, counts, strict=True):
+    for name, count in counts.items():
         if (pool := min(count, settings.pool)) < wanted:
             raise InputError(
                 f"RDED chooses {wanted} crops of different images of class {name!r}, and its pool "
@@ -130,13 +116,8 @@ def realistic_crops(
 ) -> Crops:
     """The grid^2 `context.ipc` best crops of a class, at most one of an image.
 
-    Args:
-        train: whose images are cropped.
-        label: of the class.
-        classifier: (B, 3, H, W) images in [-1, 1] -> (B, C) logits.
-        settings: pool, crops and what the classifier sees.
-        context: ipc, seed, and the mean colour around a crop; black or white would mislead the
-            classifier.
+    The classifier, (B, 3, H, W) images in [-1, 1] -> (B, C) logits, sees them amid the mean colour;
+    black or white around them would mislead it.
     """
     count, cell = settings.grid**2 * context.ipc, -(-train.resolution // settings.grid)
     seed, device = context.seed, next(iter(classifier.parameters()), torch.empty(0)).device

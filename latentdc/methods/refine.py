@@ -6,7 +6,7 @@ the second its start, in place of encoded real images. With the objective `denoi
 nobody has published it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -29,14 +29,13 @@ _SAMPLED = "sampled"  # provenance of the first stage, in the states of the seco
 
 
 def check_refine(
-    names: Sequence[str],
-    counts: Sequence[int],
+    counts: Mapping[str, int],
     prior: Prior | None,
     settings: tuple[Sampling, Matching],
     context: Context,
 ) -> None:
     """`check_sample`, of the first stage."""
-    check_sample(names, counts, prior, settings[0], context)
+    check_sample(counts, prior, settings[0], context)
 
 
 @in_plain_modes

@@ -57,11 +57,7 @@ class Networks:
         return self._context.snapshots(self._settings.influence.epochs)
 
     def open(self) -> None:
-        """Open all that will be asked.
-
-        Raises:
-            InputError: the context lacks one.
-        """
+        """Open all that will be asked; what the context lacks is refused."""
         settings = self._settings
         if "influence" in settings.guides:
             self.snapshots  # noqa: B018
@@ -75,34 +71,24 @@ class Networks:
 
 
 def check_sample(
-    names: Sequence[str],
-    counts: Sequence[int],
-    prior: Prior | None,
-    settings: Sampling,
-    context: Context,
+    counts: Mapping[str, int], prior: Prior | None, settings: Sampling, context: Context
 ) -> None:
-    """Refuse what the prior or a class lacks, as soon as data and prior are open.
-
-    `counts` are the different images of each class in the core set.
-
-    Raises:
-        InputError: says what is lacking.
-    """
+    """Refuse what the prior or a class lacks, as soon as data and prior are open."""
     if not isinstance(prior, DiffusionPrior):
         raise InputError("sampling takes a diffusion prior; write prior.kind=diffusion.")
-    processes = context.accelerator.num_processes
+    names, processes = tuple(counts), context.accelerator.num_processes
     if processes > len(names):
         raise InputError(
             f"{processes} processes share {len(names)} classes; start at most {len(names)}."
         )
     check_guides(prior, settings)
-    known = match_classes(tuple(names), prior)
+    known = match_classes(names, prior)
     if "semantic" in settings.guides and len(names) == 1:
         raise InputError(
             f"sampling.semantic mixes conditions of two classes, and there is only {names[0]!r}; "
             "leave it out, or take sampling.diversity for other images of a class."
         )
-    _check_counts(names, counts, settings, context.ipc)
+    _check_counts(counts, settings, context.ipc)
     _check_room(len(names), prior, settings, context)
     if settings.learns:
         opened_set(settings.learnability.start or "", context.real_images(), context)
@@ -110,11 +96,7 @@ def check_sample(
 
 
 def check_guides(prior: DiffusionPrior, settings: Sampling) -> None:
-    """Refuse guides that ask what a prior lacks, or that no step would obey.
-
-    Raises:
-        InputError: says which.
-    """
+    """Refuse guides that ask what a prior lacks, or that no step would obey."""
     on, flow = {*settings.guides}, prior.schedule.is_flow
     settings.check_steps(len(prior.schedule.timesteps))
     if flow and settings.eta > 0 and settings.denoise:
@@ -154,9 +136,7 @@ def check_guides(prior: DiffusionPrior, settings: Sampling) -> None:
             prior.features(blank, 0, one)  # refuses where there is no middle block
 
 
-def _check_counts(
-    names: Sequence[str], counts: Sequence[int], settings: Sampling, ipc: int
-) -> None:
+def _check_counts(counts: Mapping[str, int], settings: Sampling, ipc: int) -> None:
     """Refuse classes with fewer images than anchors, or too few for a deviation."""
     kind = settings.anchors.kind
     if kind == "none":
@@ -164,7 +144,7 @@ def _check_counts(
     least, made, lower = ipc, f"{ipc} anchors are made", "ipc or sampling.anchors.outliers"
     if kind == "gaussian":
         least, made, lower = 2, "a deviation is taken", "sampling.anchors.outliers"
-    for name, count in zip(names, counts, strict=True):
+    for name, count in counts.items():
         left = count - int(settings.anchors.outliers * count)
         if left < least:
             raise InputError(
@@ -174,10 +154,7 @@ def _check_counts(
 
 
 def _check_room(classes: int, prior: DiffusionPrior, settings: Sampling, context: Context) -> None:
-    """Refuse more candidates than memory holds until the choice, or than can be compared.
-
-    All processes refuse what one of them has no room for.
-    """
+    """Refuse more candidates than there is room for, on any process, or than can be compared."""
     free, values = min(gather_object([free_bytes(prior.device)])), math.prod(prior.latent_shape)
     own = -(-classes // context.accelerator.num_processes)
     groups, per_group = settings.select.groups, own * context.ipc * values * 4
@@ -228,11 +205,7 @@ def chosen(
 ) -> dict[int, Tensor]:
     """(ipc,) candidates that stay, of each class of this process.
 
-    Args:
-        finished: by class, (n, C, h, w) latents of its candidates.
-        latents: of the real images.
-        networks: a classifier, where the choice asks one.
-        context: of the run.
+    `finished` are (n, C, h, w) latents of the candidates, by class.
     """
     names, choice = latents.real.class_names, latents.settings.choice
     pool = {names[label]: _candidates(label, z, latents, networks) for label, z in finished.items()}

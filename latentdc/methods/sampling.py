@@ -17,13 +17,13 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from latentdc import draws, io, ranks, runtime
-from latentdc.data.dataset import Dataset, different_counts
+from latentdc.data.dataset import Dataset
 from latentdc.images import as_floats
 from latentdc.methods import guides
 from latentdc.methods.anchors import RealLatents, rows_by_hash
 from latentdc.methods.context import Context, State, check_call
 from latentdc.methods.decode import settle_memory, synthetic_set
-from latentdc.methods.latents import Latents, own_classes
+from latentdc.methods.latents import Latents, class_sizes, own_classes
 from latentdc.methods.log import diverged, stopped
 from latentdc.methods.own import own_guides
 from latentdc.methods.sampled import Networks, check_sample, chosen
@@ -64,7 +64,7 @@ def sampling(
     """
     check_call(coreset, settings, Sampling, context)
     real = context.core_images(coreset)
-    check_sample(real.class_names, different_counts(real).tolist(), prior, settings, context)
+    check_sample(class_sizes(real), prior, settings, context)
     assert isinstance(prior, DiffusionPrior)
     networks = Networks(settings, context)
     networks.open()

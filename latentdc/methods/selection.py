@@ -56,16 +56,19 @@ def selection(
     check_call(coreset, settings, Selection, context)
     train, facts = context.real_images(), dict[str, object]()
     rows = coreset.different_indices(train)
-    counts = train.labels[rows].bincount(minlength=train.num_classes).tolist()
-    start, pool, count = _opened(counts, settings, context)
+
+    def sizes(rows: Tensor) -> dict[str, int]:
+        counts = train.labels[rows].bincount(minlength=train.num_classes).tolist()
+        return dict(zip(train.class_names, counts, strict=True))
+
+    start, pool, count = _opened(sizes(rows), settings, context)
     left = rows
     if pool is not None:
         facts = {"pool": Path(settings.pool or "").name, "candidates": len(pool)}
     else:
         if start is not None:
             left = rows[_different(SyntheticSet.from_real(train), rows, start)]
-            counts = train.labels[left].bincount(minlength=train.num_classes).tolist()
-            _require_enough(counts, count, _CORE_SET, context)
+            _require_enough(sizes(left), count, _CORE_SET, context.ipc)
         pool = SyntheticSet.from_real(train.select(left))
     if settings.pool is None and settings.select.kind is None:
         best = best_rows(coreset, train, count, rows=left).flatten()
@@ -82,30 +85,16 @@ def selection(
 
 
 def check_selection(
-    names: Sequence[str],
-    counts: Sequence[int],
-    prior: Prior | None,
-    settings: Selection,
-    context: Context,
+    counts: Mapping[str, int], prior: Prior | None, settings: Selection, context: Context
 ) -> None:
-    """Refuse sets that are not there, do not join or are too small, before anything is scored.
-
-    `counts` are the different images of each class in the core set.
-
-    Raises:
-        InputError: says which.
-    """
+    """Refuse sets that are not there, do not join or are too small, before anything is scored."""
     _opened(counts, settings, context)
 
 
 def _opened(
-    counts: Sequence[int], settings: Selection, context: Context
+    counts: Mapping[str, int], settings: Selection, context: Context
 ) -> tuple[SyntheticSet | None, SyntheticSet | None, int]:
-    """The set that stays, the pool, and how many of each class are chosen.
-
-    Raises:
-        InputError: there is no such set, they do not join, or a class has too few candidates.
-    """
+    """The set that stays, the pool, and how many of each class are chosen; checked together."""
     train = context.real_images()
     start = None if settings.start is None else opened_set(settings.start, train, context)
     count = context.ipc if start is None else context.ipc - _ipc(start, context.ipc)
@@ -114,9 +103,9 @@ def _opened(
     if pool is not None:
         rows = _different(pool, torch.arange(len(pool)), start)
         pool = pool if len(rows) == len(pool) else pool.rows(rows)
-        counts = pool.counts
+        counts = dict(zip(pool.class_names, pool.counts, strict=True))
         what = "the pool", "bring more (select.groups of a sampler)"
-    _require_enough(counts, count, what, context)
+    _require_enough(counts, count, what, context.ipc)
     soft = [one is not None and one.soft_labels is not None for one in (start, pool)]
     if start is not None and soft[0] != soft[1]:
         has, lacks = ("start", "pool") if soft[0] else ("pool", "start")
@@ -127,20 +116,14 @@ def _opened(
     return start, pool, count
 
 
-def _require_enough(
-    counts: Sequence[int], count: int, what: tuple[str, str], context: Context
-) -> None:
-    """Refuse fewer candidates of a class than are chosen; `what` names them, and says what to do.
-
-    Raises:
-        InputError: names the first such class.
-    """
+def _require_enough(counts: Mapping[str, int], count: int, what: tuple[str, str], ipc: int) -> None:
+    """Refuse fewer candidates of a class than are chosen; `what` says of what, and what to do."""
     source, advice = what
-    for name, found in zip(context.real_images().class_names, counts, strict=True):
+    for name, found in counts.items():
         if found < count:
             raise InputError(
                 f"{source} has {counted(found, 'candidate')} of class {name!r}, and {count} of ipc="
-                f"{context.ipc} are chosen from them; {advice}, or choose a smaller ipc."
+                f"{ipc} are chosen from them; {advice}, or choose a smaller ipc."
             )
 
 

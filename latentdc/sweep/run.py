@@ -6,17 +6,18 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from accelerate import Accelerator
 
 from latentdc import config, io, locks, modes, ranks, run_folder, runtime, training
-from latentdc.data.dataset import different_counts
 from latentdc.data.open import open_dataset, open_splits, plain_preprocessing
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
 from latentdc.experts.files import open_experts
 from latentdc.methods.checks import check_moves
+from latentdc.methods.latents import class_sizes
 from latentdc.priors.files import WeightsMissing
 from latentdc.priors.load import load_prior
 from latentdc.prune.score import score_dataset
@@ -204,7 +205,8 @@ def check_cells(
                 continue
             sizes = next((sizes for data, sizes in opened if data == recipe.data), None)
             if sizes is None:
-                sizes = _class_sizes(recipe.data, accelerator)
+                read = partial(open_dataset, recipe.data, "train")
+                sizes = class_sizes(runtime.main_first(accelerator, read))
                 opened.append((recipe.data, sizes))
             _check_budget(recipe, sizes)
         except InputError as error:
@@ -232,11 +234,6 @@ def _check_experts(recipe: Recipe, words: Sequence[str]) -> None:
     except InputError as error:
         command = shlex.join(["latentdc", "experts", *words])
         raise InputError(f"{error} Here that is: {command}") from error
-
-
-def _class_sizes(data: Data, accelerator: Accelerator) -> dict[str, int]:
-    train = runtime.main_first(accelerator, lambda: open_dataset(data, "train"))
-    return dict(zip(train.class_names, different_counts(train).tolist(), strict=True))
 
 
 def _check_budget(recipe: Recipe, sizes: dict[str, int]) -> None:

@@ -121,7 +121,7 @@ def test_mini_batches_that_cannot_be_are_refused():
         context = SimpleNamespace(ipc=1, accelerator=around)
         objective = SimpleNamespace(scope=scope, state=dict)
         settings, names = Matching(classes_per_step=per_step), list("abcdefghij")
-        check_match(names, [1] * 10, PixelPrior(8), objective, settings, context, steps=1)
+        check_match(dict.fromkeys(names, 1), PixelPrior(8), objective, settings, context, steps=1)
 
     check(None, processes=4, scope="set"), check(10), check(4, processes=4)
     with pytest.raises(InputError, match="between the number of processes, 1, and that of classes"):

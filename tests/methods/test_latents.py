@@ -46,7 +46,7 @@ def test_conditions_start_from_the_class_embedding_by_name():
 
 def test_ipc_above_the_smallest_class_is_refused():
     with pytest.raises(InputError, match="'zero' has 6 images"):
-        require_enough_images(small.CLASSES, [6, 7, 7], ipc=7)
+        require_enough_images(dict(zip(small.CLASSES, [6, 7, 7], strict=True)), ipc=7)
 
 
 def test_latents_are_dense_whatever_layout_an_encoder_gives():

@@ -89,7 +89,8 @@ def test_the_pool_is_a_part_of_the_class_or_all_of_a_small_one():
     assert set(crops(pool=7).rows.tolist()) < set(TRAIN.members(1).tolist())
     assert set(crops(pool=300, ipc=20).rows.tolist()) == set(TRAIN.members(1).tolist())
     with pytest.raises(InputError, match=r"its pool has 5; raise rded\.pool"):
-        check_crops(TRAIN.class_names, [20, 20, 20], None, Rded(grid=1, pool=5), Context(ipc=6))
+        counts = dict.fromkeys(TRAIN.class_names, 20)
+        check_crops(counts, None, Rded(grid=1, pool=5), Context(ipc=6))
 
 
 def test_crops_follow_from_the_seed():
