@@ -72,14 +72,14 @@ def match_steps(work: Work, start: int, steps: int) -> Iterator[Step]:
             nothing = torch.zeros((), device=accelerator.device)
             yield Step(index, nothing, None if trimming is None else nothing)
             continue
-        loss = latent_gradient(work, index, moved, trimming)
+        loss = latent_gradient(work, index, moved)
         work.optimizer.step()
         yield Step(index, loss, None if trimming is None else trimming.left_out.to(loss.device))
 
 
-def latent_gradient(work: Work, index: int, moved: Latents, trimming: Trimming | None) -> Tensor:
+def latent_gradient(work: Work, index: int, moved: Latents) -> Tensor:
     """Give the latents of `moved` their gradient in a step; the loss, ()."""
-    objective = work.objective
+    objective, trimming = work.objective, work.trimming
     if sums_images_by_class(objective):
         work.real.expect(index, moved.classes)
     work.optimizer.zero_grad(set_to_none=True)
@@ -93,9 +93,10 @@ def latent_gradient(work: Work, index: int, moved: Latents, trimming: Trimming |
         if decoded.requires_grad:
             decoded.backward(gradient.to(decoded.dtype))
         losses.append(loss)
-        shares.append(None if trimming is None else trimming.left_out)
+        if trimming is not None:
+            shares.append(trimming.left_out)
     if trimming is not None:
-        trimming.left_out = torch.stack([share for share in shares if share is not None]).sum()
+        trimming.left_out = torch.stack(shares).sum()
     return torch.stack(losses).sum()
 
 

@@ -158,11 +158,16 @@ def _trial(
         The objective, mean of the latter half of the steps, infinite where it is no number; sums of
         squares of the values and of their gradients by the settings' names, of all steps.
     """
-    latents = _copied(work.latents)
+
+    def copies(parts: PerClass | None) -> PerClass | None:
+        return None if parts is None else tuple(part.detach().clone() for part in parts)
+
+    own = work.latents
+    latents = replace(own, z=copies(own.z) or (), c=copies(own.c))
     optimizer = make_optimizer(latents, settings)
     for group in optimizer.param_groups:
         group["lr"] = rates.get(group["name"], group["lr"])
-    tried = replace(work, latents=latents, optimizer=optimizer)
+    tried = replace(work, latents=latents, optimizer=optimizer, trimming=None)
     learned = {name: tensor.clone() for name, tensor in work.objective.state().items()}
     period = getattr(work.objective, "period", 1)
     first = -(-FIRST_TRIED // period) * period  # a student of several steps begins there
@@ -170,7 +175,7 @@ def _trial(
     names = [group["name"] for group in optimizer.param_groups]
     sums = torch.zeros(1 + 2 * len(names), dtype=torch.float64, device=work.accelerator.device)
     for index in progress(range(steps if moved.classes else 0), "trial of rates", leave=False):
-        lost = latent_gradient(tried, first + index, moved, None)
+        lost = latent_gradient(tried, first + index, moved)
         if index >= steps // 2:
             sums[0] += lost.double() / (steps - steps // 2)
         for place, group in enumerate(optimizer.param_groups):
@@ -183,12 +188,3 @@ def _trial(
     loss, *sizes = work.accelerator.reduce(sums, "sum").tolist()
     squares = dict(zip(names, zip(sizes[::2], sizes[1::2], strict=True), strict=True))
     return loss if math.isfinite(loss) else math.inf, squares
-
-
-def _copied(latents: Latents) -> Latents:
-    """With leaves of its own."""
-
-    def copies(parts: PerClass | None) -> PerClass | None:
-        return None if parts is None else tuple(part.detach().clone() for part in parts)
-
-    return replace(latents, z=copies(latents.z) or (), c=copies(latents.c))

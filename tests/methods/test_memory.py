@@ -115,7 +115,7 @@ def test_gradients_of_classes_one_after_the_other_are_equal_to_1e_6(free):
         optimizer = make_optimizer(latents, Matching())
         real = RealBatches(data, range(3), batch=4, seed=0)
         work = Work(latents, prior, Pull(), real, optimizer, Accelerator(), lambda _: (0, 1, 2))
-        loss = latent_gradient(work, 0, latents, None)
+        loss = latent_gradient(work, 0, latents)
         return [loss, *(part.grad for part in (*latents.z, *latents.c))]
 
     plan = choose_plan(small.prior(steps=2).needs(), 6, free, ipc=2)
