@@ -26,11 +26,7 @@ _TAKES = "(core set, prior, settings, context)"
 
 
 def find_method(kind: str) -> Method:
-    """The method of a name in `METHODS`, or of one's own `package.module:function`.
-
-    Raises:
-        InputError: there is no such module or function, or it is none of four arguments.
-    """
+    """The method of a name in `METHODS`, or of one's own `package.module:function`."""
     found: Method = resolve(METHODS[kind].function if kind in METHODS else kind, "method.kind")
     label = f"method.kind={kind.partition('#')[0]} is a function {_TAKES} -> SyntheticSet, got "
     if not callable(found):
@@ -96,12 +92,7 @@ def asks_classifier(kind: str) -> bool:
 
 
 def require_set(made: object, kind: str, train: Dataset, ipc: int) -> None:
-    """Refuse what a method of one's own returned and a table would show under a wrong ipc.
-
-    Raises:
-        InputError: it is no synthetic set, of other classes, of samples of another shape, or of
-            another number of them.
-    """
+    """Refuse what a method of one's own returned and a table would show under a wrong ipc."""
     class_names, shape = train.class_names, tuple(train.images.shape[1:])
     name = f"what method.kind={kind.partition('#')[0]} returned"
     require_a(SyntheticSet, made, name, "such as SyntheticSet(images, labels, class_names)")

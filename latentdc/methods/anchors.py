@@ -48,12 +48,8 @@ def clustered(
 ) -> tuple[Tensor, Tensor]:
     """(count, C, h, w) centres of clusters, and (count,) shares of the latents in each.
 
-    Args:
-        latents: (n, C, h, w) of one class, at least `count`.
-        count: of clusters.
-        seed: of the draws.
-        name: of the class.
-        medoids: take the latent nearest to each centre in its place.
+    Of latents (n, C, h, w) of the class `name`, at least `count`; `medoids` takes the latent
+    nearest to each centre in its place.
     """
     points = latents.flatten(1)
     centres, members = k_means(points, count, seed, name)
@@ -92,12 +88,7 @@ class ClassLatents:
 class RealLatents:
     """The latents of each class's real images and their anchors, made when a class is asked for.
 
-    Args:
-        real: images.
-        prior: encodes and inverts them.
-        settings: kind of anchors, and what needs latents beside them.
-        ipc: anchors of each class.
-        seed: of all draws.
+    `settings` name the anchors, and what needs latents beside them.
     """
 
     def __init__(

@@ -25,11 +25,7 @@ from latentdc.recipe import Matching
 def check_parts(
     coreset: Dataset, prior: Prior, objective: Objective, settings: Matching, context: Context
 ) -> None:
-    """Refuse things of another kind, and those that were made for other samples or classes.
-
-    Raises:
-        InputError: says which.
-    """
+    """Refuse things of another kind, and those that were made for other samples or classes."""
     require_a(Dataset, coreset, "coreset", "such as the first of open_splits(Data())")
     require_able(
         "encode decode condition resolution identity", prior, "prior", "what load_prior makes"
@@ -107,11 +103,7 @@ def check_match(
 def check_moves(
     prior: Prior, settings: Matching, *, learns: bool, steps: int, device: torch.device | str
 ) -> None:
-    """Refuse steps that would leave everything as it is, where the objective `learns` nothing too.
-
-    Raises:
-        InputError: nothing has a rate to move at, or Adam is to choose one for conditions.
-    """
+    """Refuse steps that would move nothing, where the objective `learns` nothing too."""
     if steps == 0:
         return
     conditional = prior.condition(torch.zeros(1, dtype=torch.int64, device=device)) is not None
@@ -133,11 +125,7 @@ def check_moves(
 
 
 def check_precision(accelerator: Accelerator) -> None:
-    """Refuse to distil in a precision whose gradients would need scaling.
-
-    Raises:
-        InputError: neither float32 nor bf16.
-    """
+    """Refuse to distil in a precision whose gradients would need scaling."""
     if accelerator.mixed_precision not in ("no", "bf16"):
         raise InputError(
             f"Accelerate runs in {accelerator.mixed_precision}, in which the small gradients that "

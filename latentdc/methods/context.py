@@ -49,11 +49,7 @@ class State(NamedTuple):
     place: str = ""
 
     def require_same(self, facts: Mapping[str, Any]) -> None:
-        """Refuse to go on from a state of another set.
-
-        Raises:
-            InputError: says what differs.
-        """
+        """Refuse to go on from a state of another set."""
         require_same_inputs(self.facts.get("inputs"), facts.get("inputs", {}), self.place)
         for name, value in facts.items():
             found = self.facts.get(name)
@@ -149,12 +145,7 @@ class Context:
         return train.select(coreset.indices(train))
 
     def facts(self, real: Dataset, prior: Prior) -> dict[str, Any]:
-        """What a saved state of any method belongs to, in JSON's types.
-
-        Args:
-            real: images of the core set.
-            prior: whose latents are saved.
-        """
+        """What a saved state of any method belongs to, in JSON's types."""
         return {
             "classes": real.num_classes,
             "core_set": real.hash,
@@ -222,15 +213,9 @@ def _classifier(network: object, name: str) -> Classifier:
 
 
 def require_same_inputs(known: object, inputs: Mapping[str, str], made: str) -> None:
-    """Refuse to go on where a path holds something else than what a set is made of.
+    """Refuse to go on where a path holds something else than what a set is `made` of.
 
-    Args:
-        known: hashes by key, as `Context.inputs`; what it does not tell is not compared.
-        inputs: of today.
-        made: what is made of them.
-
-    Raises:
-        InputError: says which key.
+    `known` are hashes by key, as `Context.inputs`; what it does not tell is not compared.
     """
     told = known if isinstance(known, Mapping) else {}
     for key, value in inputs.items():
@@ -242,17 +227,7 @@ def require_same_inputs(known: object, inputs: Mapping[str, str], made: str) -> 
 
 
 def check_call(coreset: object, settings: object, kind: type, context: object) -> None:
-    """Refuse a method's arguments of another kind.
-
-    Args:
-        coreset: that it takes.
-        settings: of the method.
-        kind: of these settings.
-        context: of the run.
-
-    Raises:
-        InputError: says which.
-    """
+    """Refuse a method's arguments of another kind, its settings being of the class `kind`."""
     hint = "such as prune_dataset(train, Prune()), which keeps all of a Dataset"
     require_a(Coreset, coreset, "coreset", hint)
     require_a(kind, settings, "settings", f"such as {kind.__name__}()")

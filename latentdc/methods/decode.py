@@ -78,19 +78,18 @@ def settle_memory(
     """A prior with a plan, where its memory is `auto`, the same on all processes.
 
     A run that is continued by as many processes keeps the plan that it began with, so that it
-    rounds as before.
+    rounds as before. The main process measures, and tells.
 
     Args:
-        prior: to be settled.
+        prior: to be settled; it stays as it is.
         images: that a process decodes together, at most.
         saved: state to go on from.
-        accelerator: names the processes; the main one measures and prints.
+        accelerator: of this process.
         ipc: images of a class, where classes can be matched one after the other; None where not.
         one_step: whether backward goes through one step at a time, as guides do.
 
     Returns:
-        The prior, which shares all else with the one that was given and leaves it as it is; and the
-        fields of the plan, facts for the next states; nothing for pixels.
+        The prior, and the fields of the plan, facts for the next states; nothing for pixels.
     """
     if not isinstance(prior, Planned):
         return prior, {}
@@ -175,7 +174,7 @@ def gather_classes(
         make: latents of n classes -> (n, ipc, ...).
         target: (classes, ipc, ...) on the CPU, by label; None where it is not wanted.
         empty: (0, ipc, ...), what a process without classes gives.
-        accelerator: names the other processes.
+        accelerator: of this process.
     """
     step = max(1, RENDERED // latents.ipc)
     size = empty.shape[1:].numel() * empty.element_size()  # bytes of a class

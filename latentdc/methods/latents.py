@@ -109,17 +109,9 @@ def initial_latents(
 ) -> Latents:
     """Encoded core-set images, no image twice, and rows of the class embedding.
 
-    Every draw is keyed by its class, so that a process needs to know only its own.
-
-    Args:
-        coreset: real images to start from.
-        prior: encodes them.
-        classes: to start.
-        ipc: images per class.
-        seed: of all draws.
-        from_noise: draw z from a standard normal instead of encoding.
-        given: (C * ipc, *latent_shape) z of all classes, in place of either.
-        device: of the latents.
+    Every draw is keyed by its class, so that a process needs to know only its own. In place of
+    encoded images z is drawn from a standard normal (`from_noise`), or is of those `given`, (C *
+    ipc, *latent_shape) of all classes.
     """
     place = match_classes(coreset.class_names, prior)
 
@@ -239,11 +231,7 @@ def own_classes(num_classes: int, process: int, processes: int) -> range:
 def step_classes(num_classes: int, per_step: int | None, step: int, seed: int) -> tuple[int, ...]:
     """Ascending labels of the classes that a step moves.
 
-    Args:
-        num_classes: of the data set.
-        per_step: at most so many; the last step of an epoch may have fewer. None: all, always.
-        step: index of the distillation step.
-        seed: of the draws.
+    At most `per_step`, and fewer in the last step of an epoch; None takes all, always.
     """
     if per_step is None:
         return tuple(range(num_classes))

@@ -25,7 +25,7 @@ class StepLog:
         start: first step.
         steps: last step.
         shared: whether every process holds the whole loss (scope `set`) or its share of it.
-        accelerator: names the main process.
+        accelerator: of this process.
         on_step: is told the measures of each step.
         lrs: learning rates by their names, the same in every step.
         advice: what to do where a loss is not finite.
@@ -74,11 +74,7 @@ class StepLog:
             self.flush()
 
     def flush(self) -> None:
-        """Tell what waits.
-
-        Raises:
-            RunError: a loss is not finite; all processes raise it together.
-        """
+        """Tell what waits; all processes stop together on a loss that is not finite."""
         if not self.waiting:
             return
         measures = torch.stack(self.waiting)

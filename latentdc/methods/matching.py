@@ -138,16 +138,7 @@ def _optimise(
     facts: dict[str, Any],
     names: tuple[str, ...],
 ) -> None:
-    """All steps from `start` on: told, shown and kept.
-
-    Args:
-        work: whose latents are moved.
-        start: steps that are done.
-        settings: how many there are in all, and what is kept and shown of them.
-        context: what keeps and shows it.
-        facts: that a state belongs to.
-        names: of the classes.
-    """
+    """All steps from `start` on: told, shown and kept with the `facts` that a state belongs to."""
     objective, steps = work.objective, settings.steps
     log = StepLog(
         start=start,
@@ -254,11 +245,7 @@ def _state(work: Work, done: int, facts: dict[str, Any]) -> State:
 
 
 def _require_same(saved: State, facts: dict[str, Any], steps: int) -> int:
-    """The step that a state is at; one of another set, or further on than `steps`, is refused.
-
-    Raises:
-        InputError: says what differs.
-    """
+    """The step that a state is at; one of another set, or further on than `steps`, is refused."""
     saved.require_same({name: fact for name, fact in facts.items() if name not in _MAY_CHANGE})
     if saved.step > steps:
         raise InputError(
@@ -269,11 +256,7 @@ def _require_same(saved: State, facts: dict[str, Any], steps: int) -> int:
 
 
 def _require_finite(latents: Latents, done: int, accelerator: Accelerator) -> None:
-    """Stop before broken latents take the place of a good state.
-
-    Raises:
-        RunError: z or c is not finite; all processes raise it together.
-    """
+    """Stop all processes before broken latents take the place of a good state."""
     parts = [*latents.z, *(latents.c or ())]
     finite = torch.stack([part.detach().isfinite().all() for part in parts]).all()
     if accelerator.reduce((~finite).float(), "sum") > 0:

@@ -81,11 +81,8 @@ def arrange(
 ) -> Tensor:
     """(ipc, grid^2) images of each mosaic of a class, cell by cell, rows of the grid first.
 
-    Args:
-        ranked: (ipc * grid^2,) images, the ones to prefer first.
-        grid: cells along a side.
-        order: `stride` gives mosaic i the ranks i, ipc + i, 2 ipc + i, ..., as RDED does.
-        source: of the order `random`.
+    `ranked` are (ipc * grid^2,) images, the ones to prefer first. The order `stride` gives mosaic i
+    the ranks i, ipc + i, 2 ipc + i, ..., as RDED does; `source` is of the order `random`.
     """
     cells = grid**2
     if order == "stride":

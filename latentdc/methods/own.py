@@ -30,13 +30,8 @@ class _Tried(Exception):
 def own_guides(settings: Sampling, prior: DiffusionPrior, **batch: Any) -> dict[str, Guide]:
     """Guides of one's own that are on, by key of the recipe, in the order of `sampling.own`.
 
-    Args:
-        settings: of sampling.
-        prior: that is sampled.
-        batch: what is known of the batch: labels, class_name, anchors, latents, finished.
-
-    Raises:
-        InputError: no such function, one that wants other arguments, fails or makes no guide.
+    `batch` is what is known of the batch: labels, class_name, anchors, latents, finished. A
+    function that is not there, wants other arguments, fails or makes no guide is refused.
     """
     found = {}
     for at, one in enumerate(settings.own):
@@ -67,15 +62,8 @@ def own_guides(settings: Sampling, prior: DiffusionPrior, **batch: Any) -> dict[
 def try_own_guides(prior: DiffusionPrior, settings: Sampling, class_name: str, label: int) -> None:
     """One step of two random latents through each guide of one's own.
 
-    Args:
-        prior: that is sampled.
-        settings: of sampling.
-        class_name: of some class.
-        label: of this class, as the prior counts them.
-
-    Raises:
-        InputError: as `own_guides`; or it fails, or returns no state whose mean is finite and has
-            the shape of the latents.
+    Of some class, by its name and its label in the prior. Refused are guides that fail, or return
+    no state whose mean is finite and has the shape of the latents.
     """
     source = torch.Generator().manual_seed(0)
 

@@ -55,14 +55,8 @@ def select(
 ) -> dict[str, Tensor]:
     """Positions (ipc,) of the candidates that stay, by class name, the best first where one is.
 
-    Args:
-        pool: candidates by class name, of all classes where `centroids` choose.
-        ipc: images that each class keeps.
-        settings: the kind of choice, and its numbers.
-        seed: of random choices, which are keyed by class name.
-
-    Raises:
-        InputError: a class has fewer candidates than `ipc`.
+    The pool has all classes where `centroids` choose. Random choices are keyed by class name; a
+    class with fewer candidates than `ipc` is refused.
     """
     for name, one in pool.items():
         if one.count < ipc:
@@ -131,13 +125,7 @@ def most_confident(loss: Tensor, right: Tensor, count: int, *, order: str) -> Te
 
     Wang et al., "CaO2: Rectifying Inconsistencies in Diffusion-Based Dataset Distillation", ICCV
     2025, https://arxiv.org/abs/2506.22637. Where they are too few, wrong ones fill up, the most
-    probable first.
-
-    Args:
-        loss: (n,) -log p_y.
-        right: (n,) whether y is named first.
-        count: to choose.
-        order: `most` or `least`.
+    probable first. The loss (n,) is -log p_y, and `right` (n,) whether y is named first.
     """
     ranks = loss.argsort(stable=True)
     own = ranks[right[ranks]]
@@ -152,13 +140,8 @@ def most_learnable(
 
     Chan-Santiago and Shah, "Learnability-Guided Diffusion for Dataset Distillation", CVPR 2026,
     https://arxiv.org/abs/2604.00519: what the student of the images so far does not know yet, but a
-    classifier of real images does. The candidates of slot k are the k-th of each group.
-
-    Args:
-        student_loss: (n,) -log p_y of the student.
-        teacher_loss: (n,) -log p_y of the classifier of real images.
-        count: slots.
-        teacher: w.
+    classifier of real images does. The candidates of slot k are the k-th of each group. Losses (n,)
+    are -log p_y, of the student and of that classifier; w is `teacher`.
     """
     score = _in_groups((student_loss - teacher * teacher_loss)[:, None], count).squeeze(2)
     return score.argmax(dim=0) * count + torch.arange(count)
@@ -182,19 +165,12 @@ def nearest_to(points: Tensor, to: Tensor, count: int) -> Tensor:
 
 
 def moments_offset(groups: Tensor, mean: Tensor, std: Tensor, *, skew: float) -> Tensor:
-    """(G,) how badly the moments of each group fit those of its class.
+    """(G,) how badly the moments of groups (G, K, D) fit the mean and std (D,) of their class.
 
     Zhao et al., "Taming Diffusion for Dataset Distillation with High Representativeness" (D3HR),
-    ICML 2025, https://arxiv.org/abs/2505.18399:
-    ||mean - mu|| + ||std - sigma|| + w ||skewness||, w = 0.1. As in the released code the skewness
-    is one sample's, over its D features, in place of one feature's over the samples. A group of one
-    image has no std, and the second term is 0.
-
-    Args:
-        groups: (G, K, D).
-        mean: (D,) of the class.
-        std: (D,) of it.
-        skew: w.
+    ICML 2025, https://arxiv.org/abs/2505.18399: ||mean - mu|| + ||std - sigma|| + w ||skewness||, w
+    = 0.1. As in the released code the skewness is one sample's, over its D features, in place of
+    one feature's over the samples. A group of one image has no std, and the second term is 0.
     """
     offset: Tensor = (groups.mean(dim=1) - mean).norm(dim=1)
     if groups.shape[1] > 1:
@@ -221,17 +197,10 @@ def gaussian_group(
 ) -> Tensor:
     """(ipc, ...) of many groups drawn from N(mean, std^2), the one that fits best (D3HR).
 
-    Ours: halves of groups are drawn, and each first half is joined with each second one, so that
-    100,000 groups take the draws of 317 and their moments are sums of two. D3HR draws each group
-    anew. A group of one image has no halves.
-
-    Args:
-        mean: (...) of a class, on the device that shall compute.
-        std: likewise.
-        ipc: samples of a group.
-        groups: to choose from, at least.
-        skew: weight of the skewness, see `moments_offset`.
-        source: of the draws, on the CPU.
+    Ours: halves of groups are drawn on the CPU, and each first half is joined with each second one,
+    so that 100,000 groups take the draws of 317 and their moments are sums of two. D3HR draws each
+    group anew. A group of one image has no halves. `mean` and `std` are (...) of a class, on the
+    device that shall compute; `skew` weighs as in `moments_offset`.
     """
     mu, sigma = mean.flatten(), std.flatten()
     firsts = groups if ipc == 1 else math.isqrt(groups - 1) + 1
@@ -253,15 +222,7 @@ def gaussian_group(
 def joined_offset(
     first: Tensor, second: Tensor, mean: Tensor, std: Tensor, *, skew: float
 ) -> Tensor:
-    """(F, S) `moments_offset` of every group that a first and a second half make.
-
-    Args:
-        first: (F, K, D).
-        second: (S, K', D).
-        mean: (D,) of the class.
-        std: (D,) of it.
-        skew: weight of the skewness.
-    """
+    """(F, S) `moments_offset` of every group of a first half (F, K, D) and a second (S, K', D)."""
     count, halves = first.shape[1] + second.shape[1], (first - mean, second - mean)
     one, other = (half.sum(dim=1) for half in halves)
     squares, others = (half.square().sum(dim=1) for half in halves)
@@ -287,15 +248,10 @@ def among_real(
 
 @torch.no_grad()
 def classify(classifier: Classifier, images: Images, label: int) -> Candidates:
-    """What a classifier of the real images says of the candidates of a class.
+    """What a classifier in eval mode says of a class's candidates: loss, whether right, features.
 
-    Args:
-        classifier: in eval mode.
-        images: (n, 3, H, W) uint8 levels, or floats in [-1, 1]; or vectors.
-        label: of them all.
-
-    Returns:
-        Loss, whether it is right, and features as points; on the CPU.
+    `images` are (n, 3, H, W) uint8 levels, or floats in [-1, 1]; or vectors. The features are
+    points; all is on the CPU.
     """
     device = next(iter(classifier.parameters()), torch.empty(0)).device
     losses, right, features = [], [], []

@@ -83,11 +83,9 @@ def _trial_steps(settings: Matching) -> int:
 
 
 def most_trial_steps(settings: Matching, *, conditioned: bool) -> int:
-    """Of all trials, at most; none where all rates are numbers, of conditions where there are any.
+    """Of all trials, at most; none where all rates are numbers.
 
-    Args:
-        settings: of the run.
-        conditioned: whether latents have conditions, which `lr_c` moves.
+    `conditioned` says whether latents have conditions, which `lr_c` moves.
     """
     asked = settings.lr_z == "auto" or (conditioned and settings.lr_c == "auto")
     if settings.steps == 0 or not asked:
@@ -146,17 +144,11 @@ def _chosen(work: Work, settings: Matching, auto: list[str]) -> dict[str, float]
 def _trial(
     work: Work, settings: Matching, rates: dict[str, float], steps: int
 ) -> tuple[float, dict[str, tuple[float, float]]]:
-    """Some steps from the start, on copies, under students and real images of no step of the run.
+    """The objective after some steps from the start, and the sizes of values and gradients.
 
-    Args:
-        work: stays as it is.
-        settings: of the run.
-        rates: of z and c by their settings' names; of a name that is missing the setting.
-        steps: how many.
-
-    Returns:
-        The objective, mean of the latter half of the steps, infinite where it is no number; sums of
-        squares of the values and of their gradients by the settings' names, of all steps.
+    The steps move copies, under students and real images of no step of the run; names without a
+    rate take the setting's. The objective is the mean of the latter half of the steps, infinite
+    where it is no number; sizes are sums of squares of all steps, by the settings' names.
     """
 
     def copies(parts: PerClass | None) -> PerClass | None:

@@ -137,11 +137,6 @@ class RealBatches:
 class Trimming:
     """What is known of the images of some classes, and what a real batch leaves out by it.
 
-    Args:
-        trim: how much, how often, by which effect.
-        objective: tells effects.
-        real: whose batches are trimmed.
-
     Attributes:
         left_out: () the share of its batches that the last step left out, summed over its classes.
     """
@@ -158,10 +153,8 @@ class Trimming:
     def update(self, step: int, synthetic: Tensor, labels: Tensor) -> None:
         """Refresh what is known of the classes whose turn it is, before a step compares.
 
-        Args:
-            step: index of the distillation step.
-            synthetic: (N, 3, H, W) decoded images in [-1, 1], detached.
-            labels: (N,) their classes, on the CPU.
+        `synthetic` are (N, 3, H, W) decoded images in [-1, 1], detached, `labels` (N,) their
+        classes.
         """
         classes = labels.unique().tolist()
         places = {label: self.real.places(step, label) for label in classes}
@@ -220,11 +213,7 @@ class Trimming:
 
 
 def separable(trim: Trim, objective: Objective) -> Separable | None:
-    """The objective, where batches are trimmed; None where they are not.
-
-    Raises:
-        InputError: an objective that does not tell the effects of images.
-    """
+    """The objective, which tells effects, where batches are trimmed; None where they are not."""
     if trim.share == 0:
         return None
     if not isinstance(objective, Separable):
@@ -250,10 +239,7 @@ def updated(running: Tensor | None, levels: Tensor) -> Tensor:
 def in_tails(levels: Tensor, running: Tensor, share: float) -> Tensor:
     """(B,) whether a level is among the `share` of a Normal that is farthest from its mean.
 
-    Args:
-        levels: (B,).
-        running: (2,) mean and mean square of the Normal.
-        share: in (0, 1), half of it at either end.
+    Half of the share is at either end; `running` (2,) are mean and mean square of the Normal.
     """
     mean, square = running
     spread = (square - mean.square()).clamp(min=0).sqrt()

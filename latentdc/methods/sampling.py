@@ -178,14 +178,7 @@ def _facts(
 
 
 class ClassSampler:
-    """Samples the candidates of classes.
-
-    Args:
-        latents: of the real images.
-        networks: that guides follow.
-        context: of the run.
-        seconds: of each stage, which it adds to.
-    """
+    """Samples the candidates of classes; adds to the `seconds` of each stage."""
 
     def __init__(
         self,
@@ -200,14 +193,11 @@ class ClassSampler:
         self._targets = lru_cache(maxsize=1)(self._real_gradients)
 
     def sample(self, batch: ImageKeys, finished: Mapping[int, Tensor]) -> Tensor:
-        """(B, C, h, w) clean latents.
+        """(B, C, h, w) clean latents; all processes stop where they are not finite.
 
         Args:
             batch: class and number of each; the k-th of each group of ipc has the k-th anchor.
             finished: by class, (M, C, h, w) candidates that were sampled before.
-
-        Raises:
-            RunError: they are not finite.
         """
         began = time.perf_counter()
         anchors, starts = self._anchors(batch)

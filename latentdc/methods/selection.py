@@ -128,11 +128,7 @@ def _require_enough(counts: Mapping[str, int], count: int, what: tuple[str, str]
 
 
 def _different(pool: SyntheticSet, rows: Tensor, start: SyntheticSet | None) -> Tensor:
-    """Ascending positions among `rows` (n,) of a pool's different samples.
-
-    Of equal ones of a class the first is one; none is that stands in `start`, be it as levels in
-    one set and as floats in the other.
-    """
+    """Ascending positions among `rows` (n,) of a pool's different samples that `start` has not."""
     mixed = start is not None and start.images.dtype != pool.images.dtype
 
     def contents(one: SyntheticSet, rows: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -154,11 +150,7 @@ def _different(pool: SyntheticSet, rows: Tensor, start: SyntheticSet | None) -> 
 
 
 def opened_set(name: str, train: Dataset, context: Context) -> SyntheticSet:
-    """A set of the classes and the size of the real images.
-
-    Raises:
-        InputError: there is none, or it is of others.
-    """
+    """A set of the classes and the size of the real images; others are refused."""
     if context.open_set is None:
         raise InputError("this selection opens sets; give Context(open_set=...).")
     found = context.open_set(name)
@@ -174,11 +166,7 @@ def opened_set(name: str, train: Dataset, context: Context) -> SyntheticSet:
 
 
 def student_of(start: SyntheticSet, context: Context) -> Classifier:
-    """A network that was trained on a set alone.
-
-    Raises:
-        InputError: the context trains none.
-    """
+    """A network that was trained on a set alone."""
     tell_left(start, "soft_labels", "weights", why="the student of this set sees classes alone")
     rows = torch.arange(len(start))
     return context.trained_student(
@@ -187,11 +175,7 @@ def student_of(start: SyntheticSet, context: Context) -> Classifier:
 
 
 def _ipc(start: SyntheticSet, ipc: int) -> int:
-    """Images of each class in a set that is filled up.
-
-    Raises:
-        InputError: classes have different numbers, or as many as are wanted in all.
-    """
+    """Images of each class in a set that is filled up; as many as are wanted in all are refused."""
     counts = {*start.counts}
     if len(counts) > 1 or max(counts) >= ipc:
         raise InputError(
@@ -276,14 +260,8 @@ def best_rows(
 ) -> Tensor:
     """(C, count) positions in `train` of the core set's best images of each class, in rank order.
 
-    Args:
-        coreset: of images of `train`.
-        train: all training images.
-        count: of each class.
-        rows: (n,) positions of those to choose from; None takes all different ones.
-
-    Raises:
-        InputError: a class of the core set has fewer.
+    `rows` (n,) are the positions of those to choose from; None takes all different ones. A class
+    with fewer is refused.
     """
     rows = coreset.different_indices(train) if rows is None else rows
     sign = -1.0 if coreset.rule in RULES and RULES[coreset.rule].hard == "low" else 1.0
