@@ -1,7 +1,7 @@
 """What is common to dry runs: counting work without weights, and writing quantities for people."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -23,13 +23,15 @@ def aligned(lines: Mapping[str, str]) -> str:
 
 def in_bytes(count: float) -> str:
     """A number of bytes, like 1.3 GB."""
-    units = ("B", "kB", "MB", "GB", "TB")
-    power = min(len(units) - 1, int(math.log(max(count, 1), 1000)))
-    return f"{count / 1000**power:.3g} {units[power]}"
+    return _in_thousands(count, ("B", "kB", "MB", "GB", "TB"))
 
 
 def in_work(count: float) -> str:
     """A number of multiply-adds, like 81.5 EMAC; an EMAC is 10^18 of them."""
     units = ("MAC", "kMAC", "MMAC", "GMAC", "TMAC", "PMAC", "EMAC", "ZMAC")
+    return _in_thousands(count, units)
+
+
+def _in_thousands(count: float, units: Sequence[str]) -> str:
     power = min(len(units) - 1, int(math.log(max(count, 1), 1000)))
     return f"{count / 1000**power:.3g} {units[power]}"

@@ -43,24 +43,14 @@ def stages(
 ) -> list[Stage]:
     """What each stage of a run takes, in their order.
 
-    Args:
-        recipe: of the run.
-        hardware: that it is for.
-        trained: of `evaluating`, for a run that shares trainings of real images with others.
-        methods: what was counted of making sets, which runs of other seeds take as well.
-
-    Raises:
-        InputError: a prior that does not exist or cannot have the resolution.
+    `trained` as of `evaluating`, for a run that shares trainings of real images with others;
+    `methods` is what was counted of making sets, which runs of other seeds take as well.
     """
     return _counted(recipe, hardware or Hardware(), trained, methods)[0]
 
 
 def describe(recipe: Recipe, hardware: Hardware | None = None) -> str:
-    """Lines of `quantity: value` for the whole recipe.
-
-    Raises:
-        InputError: as `stages`.
-    """
+    """Lines of `quantity: value` for the whole recipe."""
     hardware = hardware or Hardware()
     found, lines = _counted(recipe, hardware)
     return summary(lines, found, hardware)
@@ -82,18 +72,10 @@ def _counted(
     sizes, lines = _sizes_of(recipe)
     found: list[Stage] = []
     if sizes is not None:
-        asked = [
-            f(recipe, sizes, hardware)
-            for f in (
-                networks.opening,
-                scorers.scoring,
-                networks.followed_experts,
-                networks.snapshots,
-                scorers.real_classifier,
-                scorers.classifying,
-            )
-        ]
-        found += [stage for stage in asked if stage is not None]
+        found = _core_set(recipe, sizes, hardware)
+        of_method = networks.followed_experts, networks.snapshots
+        asked = (*of_method, scorers.real_classifier, scorers.classifying)
+        found += [one for f in asked if (one := f(recipe, sizes, hardware)) is not None]
     methods = {} if methods is None else methods
     key = io.fingerprint({**asdict(recipe), "seed": None, "output": None})
     if key not in methods:
@@ -147,9 +129,6 @@ def _require_enough(recipe: Recipe, sizes: Sizes) -> None:
     """Refuse what takes more images of each class than there are; runs count them exactly.
 
     Where only sizes of whole data sets are known, what takes far more.
-
-    Raises:
-        InputError: says how many.
     """
     if sizes.smallest is not None:
         _require_smallest(recipe, sizes.smallest)
@@ -256,11 +235,15 @@ def _totals(found: Sequence[Stage], hardware: Hardware) -> dict[str, str]:
     return lines
 
 
-def describe_pruning(recipe: Recipe, hardware: Hardware) -> str:
+def _core_set(recipe: Recipe, sizes: Sizes, hardware: Hardware) -> list[Stage]:
     """Opening the images and scoring them."""
+    return [f(recipe, sizes, hardware) for f in (networks.opening, scorers.scoring)]
+
+
+def describe_pruning(recipe: Recipe, hardware: Hardware) -> str:
+    """Choosing a core set."""
     sizes, lines = _sizes_of(recipe)
-    asked = () if sizes is None else (networks.opening, scorers.scoring)
-    found = [f(recipe, sizes, hardware) for f in asked if sizes is not None]
+    found = [] if sizes is None else _core_set(recipe, sizes, hardware)
     return summary(lines, found, hardware)
 
 
@@ -270,8 +253,8 @@ def describe_experts(recipe: Recipe, folder: str, lacking: int, hardware: Hardwa
     told = {"folder": folder, "to train": f"{lacking} of {recipe.experts.count} experts"}
     found = []
     if sizes is not None and lacking:
-        before = [f(recipe, sizes, hardware) for f in (networks.opening, scorers.scoring)]
-        found = [*before, networks.experts(recipe, sizes, hardware, count=lacking)]
+        found = _core_set(recipe, sizes, hardware)
+        found.append(networks.experts(recipe, sizes, hardware, count=lacking))
     return summary(told | lines, found, hardware)
 
 
@@ -284,12 +267,8 @@ def describe_evaluation(
 ) -> str:
     """Training and testing the students of saved sets and of the rows beside them.
 
-    Args:
-        recipe: whose data they are tested on.
-        protocols: each scores every set.
-        counts: images of each set; None where they are not known before the set is read.
-        rows: beside the sets.
-        hardware: of the run.
+    Each of the `protocols` scores every set; `counts` are the images of each set, None where they
+    are not known before it is read.
     """
     sizes, lines = _sizes_of(recipe)
     unread = [name for name, count in counts.items() if count is None]
@@ -376,12 +355,8 @@ def describe_sweep(
 ) -> str:
     """All runs of a sweep that are missing; students of the same real images are trained once.
 
-    Args:
-        missing: recipe of each run.
-        finished: runs that are there.
-        wanted: cells, of which several may share a run.
-        hardware: of the runs.
-        there: recipes of all finished cells, whose trainings of real images are not repeated.
+    `wanted` are cells, of which several may share a run; `there` are recipes of all finished cells,
+    whose trainings of real images are not repeated.
     """
     runs = len(missing) + finished
     each = "each a run of its own" if runs == wanted else f"which share {counted(runs, 'run')}"

@@ -42,9 +42,10 @@ def matching_costs(recipe: Recipe, prior: Prior, classes: int, hardware: Hardwar
     trials = most_trial_steps(settings, conditioned=inputs[1] is not None)
     steps = settings.steps + trials
     needs = _backward_needs(prior, inputs, denoises=denoises)
-    moments = 2 if settings.optimizer == "adam" else 1
-    latents, weights = _latent_bytes(inputs, images, moments), 4 * prior_parameters(prior)
-    lying = (latents.held + latents.learned * (trials > 0)) / processes  # trials move a copy
+    z, c, noise = (4 * images * (0 if one is None else one.numel()) for one in inputs)  # bytes
+    learned, weights = z + c, 4 * prior_parameters(prior)
+    kept_latents = learned + noise + (2 if settings.optimizer == "adam" else 1) * learned  # momenta
+    lying = (kept_latents + learned * (trials > 0)) / processes  # trials move a copy
     kept = weights + lying
     apart = ipc if _classes_apart(recipe.objective, classes, prior.resolution) else None
     plan = _decoding_plan(recipe, needs, here, hardware, kept, ipc=apart)
@@ -70,8 +71,8 @@ def matching_costs(recipe: Recipe, prior: Prior, classes: int, hardware: Hardwar
         f"{counted(steps, 'step')} of {in_work(of_prior)} in the prior and {in_work(of_student)} "
         f"in students, {in_work(begin)} to encode and {in_work(end)} to decode {images:,} images",
         disk={
-            f"{KEPT} checkpoints and the next one": (KEPT + 1) * latents.held,
-            SETS: 2 * (latents.shared + images * math.prod(sample_shape(prior))),
+            f"{KEPT} checkpoints and the next one": (KEPT + 1) * kept_latents,
+            SETS: 2 * (learned + noise + images * math.prod(sample_shape(prior))),
         },
         memory=kept + held,
         busiest=steps * (of_prior * here / moved + of_student * shared) + own * (begin + end),
@@ -81,7 +82,7 @@ def matching_costs(recipe: Recipe, prior: Prior, classes: int, hardware: Hardwar
     updates = settings.steps * per_step / classes
     lines = {
         "synthetic images": f"{images:,} ({ipc} per class)",
-        "latents": f"{shapes} per image, {in_bytes(latents.learned)} in all",
+        "latents": f"{shapes} per image, {in_bytes(learned)} in all",
         "steps": f"{steps:,}" + f", up to {trials:,} of them trials of rates" * (trials > 0),
         "classes per step": (per_step < classes)
         * f"{per_step:,}, so that each class is moved {updates:,.0f} times",
@@ -121,10 +122,7 @@ def _prior_inputs(prior: Prior) -> Inputs:
 
 
 def _backward_needs(prior: Prior, inputs: Inputs, *, denoises: bool) -> Needs | None:
-    """What backward keeps of one image; None of a prior without networks.
-
-    Where the objective `denoises`, backward goes through one call without guidance.
-    """
+    """What backward keeps of one image, or of one call of the denoiser; None without networks."""
     if denoises:
         assert _has_denoiser(prior)
         z, c, _ = inputs
@@ -218,13 +216,8 @@ def _decoding_plan(
 ) -> Plan:
     """How a process decodes its images; the least memory where that of the device is not told.
 
-    Args:
-        recipe: whose prior says how, or `auto`.
-        needs: of one image; None of priors without networks.
-        images: of a process, in a step.
-        hardware: whose memory a plan of `auto` is for.
-        kept: bytes of weights and latents.
-        ipc: images of a class, where classes can be matched one after the other.
+    `needs` are of one image, None of priors without networks; `images` those of a process, in a
+    step; `kept` the bytes of weights and latents; `ipc` as of `choose_plan`.
     """
     if needs is None:
         return Plan("fast")
@@ -268,29 +261,6 @@ def _activation_bytes(prior: Prior, plan: Plan, needs: Needs | None, images: int
         return 0
     stored = 0 if plan.memory == "fast" else 4 * math.prod(prior.latent_shape) * _calls_of(prior)
     return plan.held(needs, images) + min(plan.group or images, images) * stored
-
-
-@dataclass(frozen=True)
-class LatentBytes:
-    """Bytes of the latents of all images.
-
-    Attributes:
-        learned: z and c.
-        shared: with the noise, as a set carries them.
-        held: with what the optimiser keeps too, as they lie in memory and in a checkpoint.
-    """
-
-    learned: int
-    shared: int
-    held: int
-
-
-def _latent_bytes(inputs: Inputs, images: int, moments: int) -> LatentBytes:
-    """Bytes of so many images like one, with so many moments of each gradient."""
-    z, c, noise = inputs
-    learned = 4 * images * (z.numel() + (0 if c is None else c.numel()))
-    shared = learned + 4 * images * (0 if noise is None else noise.numel())
-    return LatentBytes(learned, shared, shared + moments * learned)
 
 
 def _encoding(prior: Prior) -> float:

@@ -22,7 +22,6 @@ from latentdc.evaluate import label_store, loading, soft_labels
 from latentdc.experts.training import divides_experts, expert_bytes
 from latentdc.prune.scorers import CHECKED
 from latentdc.recipe import BASELINES, Experts, Recipe
-from latentdc.recipe.labels import Labels
 from latentdc.recipe.protocol import EvalProtocol
 
 _DRAWN = ("random", "coreset")  # rows with other images for each seed
@@ -92,12 +91,8 @@ def evaluating(
 ) -> Counted:
     """`evaluating_rows` of a recipe's own rows and protocol, less the trainings that are there.
 
-    Args:
-        recipe: whose rows they are.
-        size: of the real data.
-        hardware: of the run.
-        trained: what trainings of real images depend on that other runs beside this one do, and to
-            which those of this one are added: each is done once. None knows of no others.
+    `trained` is what the trainings of real images depend on that other runs beside this one do, and
+    to which those of this one are added: each is done once.
     """
     rows, images = recipe.evaluate.rows, size.classes * recipe.ipc
     if not rows:
@@ -170,13 +165,8 @@ def evaluating_rows(
 class _Trainings:
     """Trainings of students on rows of images, each followed by a test.
 
-    Attributes:
-        protocol: whose budget is told in steps.
-        counts: images of each row.
-        seeds: trainings of each row and student.
-        labelling: multiply-adds of teachers for each image that they are asked.
-        size: of the real data.
-        hardware: whose processes share the trainings.
+    Attributes as the arguments of `evaluating_rows`, the protocol's budget in steps; `labelling`
+    are multiply-adds of teachers for each image that they are asked.
     """
 
     protocol: EvalProtocol
@@ -221,10 +211,8 @@ class _Trainings:
         for name in self.protocol.students:
             for row in self.rows(name):
                 if not self.is_divided(row, name):
-                    count, step = (
-                        self.seeds[row, name],
-                        self.batch(row) * self.network(name).forward,
-                    )
+                    count = self.seeds[row, name]
+                    step = self.batch(row) * self.network(name).forward
                     sizes = [min(together, count - first) for first in range(0, count, together)]
                     found += [(step, side_by_side * self.work(row, name)) for side_by_side in sizes]
         return found
@@ -261,9 +249,7 @@ class _Trainings:
 def _longest(jobs: Sequence[tuple[float, float]], processes: int) -> float:
     """Work of the busiest process, where the one that is free takes the next job of a queue.
 
-    Args:
-        jobs: by what they are ordered, the largest first, and the work of each.
-        processes: that take them.
+    Jobs have what they are ordered by, the largest first, and their work.
     """
     ends = [0.0] * processes
     for _, work in sorted(jobs, key=lambda job: -job[0]):
@@ -311,14 +297,9 @@ def _labelling(
             * count
             for row, count in counts.items()
         )
-        disk = {"soft labels": views * _label_bytes(labels, size.classes)}
+        coded = label_store.encode(torch.zeros(1, size.classes), labels.precision, labels.top)
+        disk = {"soft labels": views * sum(tensor.nbytes for tensor in coded.values())}
     told = f"{views:,} views, and " * (views > 0) + f"{compared:,} views that are compared"
     busiest = (views / hardware.processes + compared) * forward  # all processes compare all
     stages.append(Stage("labelling", (views + compared) * forward, told, disk, busiest=busiest))
     return stages, 0 if labels.source == "stored" else forward
-
-
-def _label_bytes(labels: Labels, classes: int) -> int:
-    """Bytes of one stored label."""
-    coded = label_store.encode(torch.zeros(1, classes), labels.precision, labels.top)
-    return sum(tensor.nbytes for tensor in coded.values())

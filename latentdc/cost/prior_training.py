@@ -37,11 +37,8 @@ class _NetworkCost:
 class _TermsCost(NamedTuple):
     """What the terms of a UNet's loss take beside its own passes.
 
-    Attributes:
-        passes: through the UNet in a step, whose activations are all kept.
-        work: multiply-adds of a step.
-        kept: bytes of the memories of classes, in memory and in a state.
-        held: bytes that backward needs of a step.
+    `passes` through the UNet in a step, whose activations are all kept; `work` in multiply-adds of
+    a step; bytes of the memories of classes, `kept` with the state, and `held` for backward.
     """
 
     passes: int = 1
@@ -51,11 +48,7 @@ class _TermsCost(NamedTuple):
 
 
 def describe_prior(recipe: PriorRecipe, hardware: Hardware) -> str:
-    """Lines of `quantity: value` for the training of a prior.
-
-    Raises:
-        InputError: a prior to start from that does not exist, or channels that do not fit.
-    """
+    """Lines of `quantity: value` for the training of a prior."""
     data, size, classes = recipe.data, kept_size(recipe.data), class_count(recipe.data)
     lines = {"data": f"{data.source}, {data.resolution} px"}
     images = None if size is None else size.train * (1 + recipe.flip)

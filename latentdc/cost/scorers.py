@@ -23,11 +23,7 @@ from latentdc.recipe.rules import RULES
 
 
 def core_set(prune: Prune, images: int, classes: int) -> tuple[int, str]:
-    """How many of so many images are kept, and words for it.
-
-    Raises:
-        InputError: a core set is given that cannot be read.
-    """
+    """How many of so many images are kept, and words for it."""
     if prune.coreset is not None:
         kept = len(Coreset.load(prune.coreset))
         return kept, counted(kept, "image")
@@ -171,10 +167,7 @@ def classifying(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | None
 def _scorer_training(
     scorer: Scorer, size: Sizes, hardware: Hardware
 ) -> tuple[float, Shared, float]:
-    """Multiply-adds of a training of the scorer on all images, how it is shared, and its memory.
-
-    It begins without the weights that the scorer may have, in the classes of the data.
-    """
+    """Multiply-adds of training the scorer anew on all images, how it is shared, and its memory."""
     network = _scorer(replace(scorer, weights=None), size)
     shared = _scorer_shared(scorer, size, hardware)
     work = scorer.epochs * size.train * network.step

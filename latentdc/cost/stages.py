@@ -111,10 +111,7 @@ class Student:
     def trained(self, batch: int, *, optimizer: str = "sgd", divided: int = 1) -> float:
         """Bytes of a training step: weights, gradients, what the optimiser keeps, activations.
 
-        Args:
-            batch: images of a step.
-            optimizer: `adamw` keeps more.
-            divided: processes that divide the batch, and send each other the gradients.
+        Processes that divide the batch send each other the gradients.
         """
         copies = (4 if optimizer == "adamw" else 3) + (divided > 1)
         return 4 * self.weights * copies + -(-batch // divided) * self.activations
@@ -158,11 +155,7 @@ def works(network: torch.nn.Module, call: Callable[[], object]) -> tuple[float, 
 
 @cache
 def published_student(name: str, size: int) -> Student:
-    """Like `student`, of a classifier of torchvision as its weights have it; it is not trained.
-
-    Raises:
-        InputError: it takes no images of this size.
-    """
+    """Like `student`, of a classifier of torchvision as its weights have it; it is not trained."""
     from torchvision import models  # takes a second
 
     def build() -> torch.nn.Module:
@@ -197,9 +190,6 @@ def classifier(given: Scorer | Teacher, classes: int, size: int | None = None) -
     """Like `student`, of a scorer or teacher; with weights of torchvision one of its networks.
 
     Those have 1,000 classes, and without a `size` see images of the size of their weights.
-
-    Raises:
-        InputError: no such network or weights, or another size than it takes.
     """
     published = pretrained(given.weights)
     if published is None:
