@@ -59,14 +59,9 @@ def check_numbers(
 ) -> None:
     """Refuse sets whose images fit another reading of their class numbers clearly better.
 
-    Args:
-        sets: by the names of their rows; those without numbers are passed over.
-        setting: has the real test images.
-        classifier: gives it, or None where there is no good one; called where it is needed.
-
-    Raises:
-        InputError: names the reading that fits, and what to say to have it. Where the user has
-            said what the numbers are, that is a warning.
+    Sets without numbers are passed over. The classifier is called where it is needed, and gives
+    None where there is no good one. Where the user has said what the numbers are, a misfit is a
+    warning.
     """
     numbered = {
         name: (one, numbering)
@@ -153,12 +148,9 @@ def right(named: Tensor, labels: Tensor) -> int:
 
 
 def clearly_better(named: Tensor, labels: Tensor, other: Tensor) -> bool:
-    """Whether `other` fits what is named clearly better than the labels do.
+    """Whether `other` fits the classes `named` (N,) clearly better than the labels (N,) do.
 
-    Args:
-        named: (N,) classes, as the network names the images.
-        labels: (N,) classes.
-        other: (C,) the class that another reading gives to each class.
+    `other` (C,) is the class that another reading gives to each class.
     """
     for_other = (named == other[labels]).long()
     against = (named == labels).long()

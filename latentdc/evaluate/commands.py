@@ -48,12 +48,8 @@ def read_sets(
 ) -> tuple[list[SetSource], Recipe]:
     """Where the sets lie, and the recipe that is named or lies with the first.
 
-    Args:
-        sets: as the user calls them.
-        overrides: of the recipe.
-        options: of `set_arguments`.
-        changeable: sections of the recipe that do not describe the making of a set.
-        used: sections that the command looks at; in the recipe of a set they name no code.
+    `changeable` are the sections of the recipe that do not describe the making of a set, `used`
+    those that the command looks at; in the recipe of a set these name no code.
     """
     for key in (override.partition("=")[0] for override in overrides):
         if key.partition(".")[0] not in changeable:
@@ -90,11 +86,7 @@ def _refuse_code(recipe: Recipe, name: str, given: Sequence[str], used: Sequence
 
 
 def image_count(source: SetSource, recipe: Recipe) -> int | None:
-    """How many images a set has; None of one made elsewhere, unless `--ipc` says it.
-
-    Raises:
-        InputError: damaged rows.
-    """
+    """How many images a set has; None of one made elsewhere, unless `--ipc` says it."""
     if source.kind is not None:
         from latentdc.data.open import class_count
 
@@ -113,20 +105,15 @@ def image_count(source: SetSource, recipe: Recipe) -> int | None:
 def output_folder(sources: Sequence[SetSource], given: str | None, data: Data) -> Path:
     """The run folder of a set that lies in one, else one named after the set or the evaluation.
 
-    Raises:
-        InputError: the given one cannot be written, or it lies among the images of `data`.
+    A given one that cannot be written, or lies among the images of `data`, is refused.
     """
-    folder = _output_folder(sources, given)
-    require_apart(data, folder, "--output FOLDER", tables=False)
-    return folder
-
-
-def _output_folder(sources: Sequence[SetSource], given: str | None) -> Path:
+    first = sources[0]
     if given is not None:
         folder = Path(given).expanduser()
         require_writable(folder, "--output")
-        return folder
-    if len(sources) > 1:
-        return Path("runs") / "evaluation"
-    source = sources[0]
-    return source.run if source.run != source.path else Path("runs") / Path(source.given).name
+    elif len(sources) > 1:
+        folder = Path("runs") / "evaluation"
+    else:
+        folder = first.run if first.run != first.path else Path("runs") / Path(first.given).name
+    require_apart(data, folder, "--output FOLDER", tables=False)
+    return folder

@@ -19,9 +19,7 @@ from latentdc.evaluate.setting import (
     Setting,
     accuracy,
     protocol_for,
-    require_alike,
     require_comparable,
-    require_stackable,
     require_trainable,
 )
 from latentdc.evaluate.training import train_together
@@ -148,7 +146,8 @@ def score_sets(
     sizes = runtime.main_alone(setting.accelerator, lambda: _image_bytes(rows))
     shared = _shared_facts(protocol, setting) | {"ipc": ipc or -(-images // classes)}
     if first not in ("kept", "full"):  # which stand beside no set
-        shared["counts"] = _counts_hash(one.counts)
+        unequal = len({*one.counts}) > 1
+        shared["counts"] = io.fingerprint(one.counts, digits=8) if unequal else None
     results = Results()
     for name, row in rows.items():
         one = row.of_seed(0)
@@ -184,7 +183,11 @@ def _check_students(protocol: EvalProtocol, setting: Setting) -> None:
     protocol.check_students(test.images.shape[-1], kind_of(test.images))
     for student in protocol.students:
         try_network(student, test.num_classes, test.resolution, trains=True, averaged=averaged)
-    require_stackable(protocol, setting)
+    if protocol.together > 1 and setting.accelerator.mixed_precision == "fp16":
+        raise InputError(
+            f"evaluate.together={protocol.together} and fp16 exclude each other, because all seeds "
+            "would skip the steps of one whose gradients overflow; take bf16, or together=1."
+        )
 
 
 def _shared_facts(protocol: EvalProtocol, setting: Setting) -> dict[str, Any]:
@@ -232,12 +235,8 @@ class _Row(NamedTuple):
 class _Job(NamedTuple):
     """What is trained on, and what for a process of many there is to do.
 
-    Attributes:
-        candidate: what is trained on.
-        work: multiply-adds of a step, forward.
-        long: whether it is worth dividing among processes.
-        divided: the training as all processes do it together, which is another one where it
-            depends on their number; None where they do not.
+    `work` are multiply-adds of a step, forward; a `long` training is worth dividing among
+    processes, which do it as the training `divided`, another one where it depends on their number.
     """
 
     candidate: Candidate
@@ -288,12 +287,11 @@ def _accuracies(
 ) -> tuple[dict[tuple[str, str], list[Accuracy]], dict[tuple[str, str], dict[str, Any]]]:
     """Accuracies by set and student, of each seed, and the machine that they were found on.
 
-    What is missing is trained, the longest first.
-
-    Each process takes the next one as soon as it is free, so that none waits long for the last. An
-    accuracy does not depend on the process that finds it. Of fewer trainings than processes, all
-    processes do the long ones together, one after another, unless seeds are trained side by side;
-    those that are finished count, so that a continued evaluation divides what a whole one does.
+    What is missing is trained, the longest first, by the process that is free first, so that none
+    waits long for the last; an accuracy does not depend on the process that finds it. Of fewer
+    trainings than processes, all processes do the long ones together, one after another, unless
+    seeds are trained side by side; finished ones count, so that a continued evaluation divides what
+    a whole one does.
     """
     accelerator, teachers = setting.accelerator, None if labelling is None else labelling.hash
     jobs, plan = _jobs(rows, protocol, setting, teachers)
@@ -390,7 +388,12 @@ def _row(name: str, candidate: Candidate, protocol: EvalProtocol, test: Dataset)
             _tell_of_empty_classes(labelled, name)
         hashes.append(set_hash(labelled))
         forms.add((len(labelled.labels), labelled.weights is None, labelled.soft_labels is None))
-    require_alike(forms, protocol, name)
+    if protocol.together > 1 and len(forms) > 1:
+        raise InputError(
+            f"{name} has another number of images, or weights or soft labels, for each seed, and "
+            f"seeds are trained together ({protocol.together}) on sets that are alike; write "
+            "evaluate.together=1."
+        )
     return _Row(candidate, tuple(hashes if callable(candidate) else hashes * protocol.seeds))
 
 
@@ -433,8 +436,3 @@ def _unseen(rows: Mapping[str, _Row], students: Sequence[str]) -> dict[str, set[
         name: {one for one in students if one.partition("@")[0] not in own.get(name, every)}
         for name in rows
     }
-
-
-def _counts_hash(counts: Sequence[int]) -> str | None:
-    """8 hex digits of the images of each class; None where all classes have as many."""
-    return io.fingerprint(list(counts), digits=8) if len(set(counts)) > 1 else None

@@ -45,11 +45,7 @@ class LabelStore:
         return cls(parent / io.fingerprint(facts), facts)
 
     def difference(self, given: Path) -> str | None:
-        """How the labels in the folder `given` differ from these; None where they do not.
-
-        Raises:
-            InputError: it holds no stored labels.
-        """
+        """How the labels in the folder `given` differ from these; None where they do not."""
         try:
             found = dict(io.read_json(given / _FACTS))
         except (OSError, ValueError, TypeError) as error:
@@ -85,11 +81,7 @@ class LabelStore:
         io.save_tensors(self.path(epoch), coded)
 
     def read(self, epoch: int) -> Coded:
-        """The labels of one epoch, memory-mapped.
-
-        Raises:
-            InputError: the file is missing or damaged.
-        """
+        """The labels of one epoch, memory-mapped; a missing or damaged file is refused."""
         path = self.path(epoch)
         try:
             return io.load_tensors(path)
@@ -100,11 +92,7 @@ class LabelStore:
             ) from error
 
     def bytes(self) -> int:
-        """On disk; 0 where the labels have been removed. What a kill left half written is none.
-
-        Raises:
-            InputError: the store is damaged.
-        """
+        """On disk; 0 where the labels have been removed. What a kill left half written is none."""
         if not self.folder.exists():
             return 0
         if (difference := self.difference(self.folder)) is not None:
@@ -118,11 +106,9 @@ class LabelStore:
 def encode(logits: Tensor, precision: Literal["float16", "uint8"], top: int | None) -> Coded:
     """Logits (N, C) as they are stored, on the CPU.
 
-    Args:
-        logits: float32.
-        precision: `uint8` divides the range of each image into 255 steps.
-        top: keep this many of the largest logits of each image, and the mean of the others, which
-            at a high temperature is all that matters of them; None keeps all.
+    `uint8` divides the range of each image into 255 steps. `top` keeps so many of the largest
+    logits of each image, and the mean of the others, which at a high temperature is all that
+    matters of them.
     """
     kept, coded = logits.float().cpu(), {}
     if top is not None and top < logits.shape[1]:

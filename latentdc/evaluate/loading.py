@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -61,18 +62,15 @@ def load_protocol(
             arguments.require_texts(texts, key, functions=key == "students")
     keys = [change.partition("=")[0] for change in changes]
     path = config.find(str(name), _FOLDER)
-    protocol = config.load(EvalProtocol, path, changes, without=_replaced(keys))
+    replaced = {key for ways in _WAYS if not ways.isdisjoint(keys) for key in ways}
+    protocol = config.load(EvalProtocol, path, changes, without=replaced)
     if named := ", ".join(key for key in dict.fromkeys(keys) if key != "together"):
         protocol = replace(protocol, name=f"{protocol.name} with other {named}")
-    if students is not None:
-        protocol = replace(protocol, students=list(students))
-    if seeds is not None:
-        protocol = replace(protocol, seeds=seeds)
-    if together is not None:
-        protocol = replace(protocol, together=together)
+    parts: dict[str, Any] = {"students": students, "seeds": seeds, "together": together}
+    given = {key: value for key, value in parts.items() if value is not None}
     if steps is not None:
-        protocol = replace(protocol, steps=steps, epochs=None, epochs_of_ipc={})
-    return protocol
+        given |= {"steps": steps, "epochs": None, "epochs_of_ipc": {}}
+    return replace(protocol, **given)
 
 
 def recipe_protocol(
@@ -80,10 +78,8 @@ def recipe_protocol(
 ) -> EvalProtocol:
     """The protocol as a recipe changes it, or another one with its students, seeds and steps.
 
-    Args:
-        wanted: of the recipe.
-        name: of another protocol, to which `wanted.changes` do not apply.
-        changes: further keys, as of `load_protocol`.
+    To another one, by its `name`, `wanted.changes` do not apply; `changes` are further keys, as of
+    `load_protocol`.
     """
     own = wanted.changes if name in (None, wanted.protocol) else []
     return load_protocol(
@@ -94,11 +90,6 @@ def recipe_protocol(
         steps=wanted.steps,
         changes=[*own, *changes],
     )
-
-
-def _replaced(keys: Sequence[str]) -> set[str]:
-    """What a file says of changed keys, and in the other ways; a table is changed as a whole."""
-    return {key for ways in _WAYS if not ways.isdisjoint(keys) for key in ways}
 
 
 def protocol_words(overrides: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
@@ -144,11 +135,7 @@ def changes_for(name: str, names: Sequence[str], changes: Sequence[str]) -> list
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Refuse names of protocols that are empty or stand twice.
-
-    Raises:
-        InputError: says what is allowed.
-    """
+    """Refuse names of protocols that are empty or stand twice."""
     if "" in names or len(set(names)) < len(names):
         known = sorted(p.stem for p in config.shipped_folder(_FOLDER).glob("*.yaml"))
         raise InputError(

@@ -57,7 +57,8 @@ def score_saved(
         name: _with_network(one, source, own)
         for (name, (one, _)), source, own in zip(opened.items(), sources, recipes, strict=True)
     }
-    coreset, rows = None, _rows(recipe)
+    coreset, wanted = None, list[str](recipe.evaluate.rows)
+    rows = [row for row in ("distilled", "random") if row not in wanted] + wanted
     if not set(_OF_CORESET).isdisjoint(rows):
         coreset, unshared = _shared_core(sources, recipes, train)
         if unshared is not None:
@@ -86,9 +87,7 @@ def score_saved(
 def open_setting(recipe: Recipe, output: Path) -> tuple[Setting, Dataset]:
     """What surrounds sets that were saved, by a recipe's data and launch; and the training images.
 
-    Args:
-        recipe: of which the data and launch settings are used.
-        output: gets finished trainings; all processes must see it.
+    All processes must see the folder `output`, which gets finished trainings.
     """
     accelerator = runtime.start(**recipe.launch, folder=output)
     train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
@@ -103,10 +102,7 @@ def open_setting(recipe: Recipe, output: Path) -> tuple[Setting, Dataset]:
 
 
 def _with_network(one: SyntheticSet, source: SetSource, recipe: Recipe) -> SyntheticSet:
-    """A set with the networks of its making that it does not tell, as its recipe tells them.
-
-    Sets that say how they were made lack the classifier alone, and only those of earlier versions.
-    """
+    """A set with the networks of its making that it does not tell, as those of earlier versions."""
     method = one.provenance.get("method")
     if source.is_core or method not in (None, recipe.method.kind):
         return one
@@ -129,12 +125,6 @@ def _alike(opened: dict[str, SyntheticSet], recipe: Recipe) -> list[dict[str, Sy
     return list(groups.values())
 
 
-def _rows(recipe: Recipe) -> list[str]:
-    """The recipe's, and in any case the named sets and random images beside them."""
-    wanted: list[str] = list(recipe.evaluate.rows)
-    return [row for row in ("distilled", "random") if row not in wanted] + wanted
-
-
 def _preprocessing(
     recipe: Recipe, one: SyntheticSet, train: Dataset, setting: Setting
 ) -> Preprocessing:
@@ -148,7 +138,7 @@ def _preprocessing(
 def _shared_core(
     sources: Sequence[SetSource], recipes: Sequence[Recipe], train: Dataset
 ) -> tuple[Dataset | None, str | None]:
-    """The training images that the runs kept, or None and why there are none that all of them kept.
+    """The training images that all runs kept, or None and why there are none.
 
     Core sets that are scored themselves and sets of others have a say only among themselves.
     """

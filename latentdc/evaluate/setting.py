@@ -5,7 +5,7 @@ Mosaics show several pictures in a grid. A crop inside one cell is the third ste
 their grid are seen by no other, and single images, which have no cells, are cropped as a whole.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -51,9 +51,8 @@ class Setting:
     def hash(self, teachers: str | None, processes: Mapping[str, object]) -> str:
         """8 hex digits of what an accuracy depends on beside set, protocol, student and seed.
 
-        Args:
-            teachers: hash of the teachers, None where labels are hard or the sets' own.
-            processes: how many divide the training, where it depends on that; else nothing.
+        `teachers` is their hash, None where labels are hard or the sets' own; `processes` how many
+        divide the training, where it depends on that, else nothing.
         """
         facts = {
             "test": set_hash(self.test),
@@ -66,12 +65,7 @@ class Setting:
 
 
 def require_trainable(one: SyntheticSet, protocol: EvalProtocol, name: str) -> None:
-    """Refuse a set whose grid, soft labels or weights the protocol cannot train on.
-
-    Raises:
-        InputError: mosaics of another grid than the protocol's cells, soft labels under InfoBatch,
-            which judges images by their hard ones, or weights beside InfoBatch's own.
-    """
+    """Refuse a set whose grid, soft labels or weights the protocol cannot train on."""
     cells = protocol.views.cells
     if cells is not None and one.grid not in (None, 1, cells):
         raise InputError(
@@ -88,33 +82,6 @@ def require_trainable(one: SyntheticSet, protocol: EvalProtocol, name: str) -> N
         raise InputError(
             f"the {name} set weighs its images, and infobatch has weights of its own; take "
             "protocol.infobatch=null."
-        )
-
-
-def require_stackable(protocol: EvalProtocol, setting: Setting) -> None:
-    """Refuse fp16 where seeds are trained side by side.
-
-    Raises:
-        InputError: all seeds would skip the steps of one whose gradients overflow.
-    """
-    if protocol.together > 1 and setting.accelerator.mixed_precision == "fp16":
-        raise InputError(
-            f"evaluate.together={protocol.together} and fp16 exclude each other, because all seeds "
-            "would skip the steps of one whose gradients overflow; take bf16, or together=1."
-        )
-
-
-def require_alike(forms: Collection[object], protocol: EvalProtocol, name: str) -> None:
-    """Refuse sets of several `forms` for the seeds that are trained side by side.
-
-    Raises:
-        InputError: other numbers of images, or weights or soft labels for some seeds alone.
-    """
-    if protocol.together > 1 and len(forms) > 1:
-        raise InputError(
-            f"{name} has another number of images, or weights or soft labels, for each seed, and "
-            f"seeds are trained together ({protocol.together}) on sets that are alike; write "
-            "evaluate.together=1."
         )
 
 
@@ -135,16 +102,11 @@ class Accuracy(NamedTuple):
 def accuracy(
     network: Network, setting: Setting, *, crop: float = 1.0, batch: int = 512
 ) -> Accuracy:
-    """Accuracy on the test images, counted exactly; every image once.
+    """Accuracy of a network on the test images, counted exactly; every image once.
 
-    Args:
-        network: on the accelerator's device; scored in eval mode.
-        setting: its test images, normalisation and accelerator are used.
-        crop: side of the central part that is seen, enlarged to the images' size.
-        batch: images per forward pass, at most.
-
-    Raises:
-        RunError: logits are not finite.
+    It is scored in eval mode, on the accelerator's device, `batch` images at a time at most. `crop`
+    is the side of the central part that is seen, enlarged to the images' size. Logits that are not
+    finite are no accuracy, but a `RunError`.
     """
     device = setting.accelerator.device
     images, labels = place(setting.test.images, device), setting.test.labels.to(device)
@@ -172,11 +134,7 @@ def accuracy(
 
 
 def require_comparable(one: SyntheticSet | Dataset, test: Dataset, name: str) -> None:
-    """Refuse an empty set, or one whose classes or size of samples are not those of the test set.
-
-    Raises:
-        InputError: says where they first differ.
-    """
+    """Refuse an empty set, or one of other classes or another size of samples than the test set."""
     for what, some in ((f"the {name} set", one), ("the test set", test)):
         if len(some.labels) == 0:
             raise InputError(f"{what} holds no {kind_of(some.images)}.")

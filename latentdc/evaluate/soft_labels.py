@@ -35,11 +35,9 @@ class _Online:
     teachers: Ensemble
 
     def replay(self, seed: int, epoch: int) -> tuple[int, int]:
-        """The training's own views."""
         return seed, epoch
 
     def logits(self, rows: Tensor, draws: Draws, views: Tensor) -> Tensor:
-        """See `SoftLabels.logits`."""
         logits: Tensor = self.teachers(views)
         return logits
 
@@ -73,15 +71,7 @@ class Fixed:
 
 @dataclass
 class _Stored:
-    """Read from a store, epoch by epoch.
-
-    Attributes:
-        store: whose epochs are there.
-        stored: how many.
-        epochs: of the training.
-        classes: C.
-        device: where the logits are wanted.
-    """
+    """Read from a store, epoch by epoch, which it has so many of as are `stored`."""
 
     store: label_store.LabelStore
     stored: int
@@ -91,13 +81,11 @@ class _Stored:
     _coded: label_store.Coded = field(default_factory=dict, init=False)
 
     def replay(self, seed: int, epoch: int) -> tuple[int, int]:
-        """The views that were labelled; opens the labels of their epoch."""
         stored = label_store.replayed_epoch(epoch, self.stored, self.epochs, seed)
         self._coded = self.store.read(stored)
         return label_store.STORE_SEED, stored
 
     def logits(self, rows: Tensor, draws: Draws, views: Tensor) -> Tensor:
-        """See `SoftLabels.logits`."""
         return send(label_store.decode(self._coded, rows, self.classes), self.device)
 
 
@@ -135,15 +123,8 @@ def fitting_store(
 ) -> label_store.LabelStore:
     """The store, in `folder`, of the set whose labels lie in the folder `given`.
 
-    Args:
-        given: a folder of stored labels.
-        protocol: with its budget in steps and stored labels.
-        sets: by hash.
-        teachers: hash of those that label; None compares without it, before there are any.
-        folder: of the stores.
-
-    Raises:
-        InputError: the labels fit none of the sets, in the words of the first; or there are none.
+    `sets` are by hash. Without the hash of the `teachers` stores are compared without it, before
+    there are any. Labels that fit none of the sets are refused, in the words of the first.
     """
     stores = [
         label_store.LabelStore.under(folder, _store_facts(protocol, digest, labelled, teachers))
@@ -227,9 +208,6 @@ class Labelling:
             sets: by hash.
             wanted: hashes of those that will be trained on.
             given: a folder of stored labels for one of the sets, which is linked to.
-
-        Raises:
-            InputError: labels were given that fit none of the sets, or some are damaged.
         """
         labels, accelerator = self.protocol.labels, self.setting.accelerator
         if labels.source != "stored":
@@ -305,10 +283,7 @@ class Labelling:
     def _logits(
         self, labelled: SyntheticSet, epoch: int | None, rows: Tensor | None = None
     ) -> Tensor:
-        """Logits (N, C) of the images at `rows` (N,), or of all, on the CPU.
-
-        As the views of an epoch of stored labels show them, without one as they are.
-        """
+        """Logits (N, C) on the CPU of some images, as they are or as a stored epoch shows them."""
         images, draws = labelled.images, Draws()
         device = self.setting.accelerator.device
         if epoch is not None:
@@ -325,12 +300,8 @@ class Labelling:
 def open_labelling(protocol: EvalProtocol, setting: Setting) -> Labelling | None:
     """The teachers of a protocol, loaded or trained, and checked; None where labels are hard.
 
-    Args:
-        protocol: with its budget in steps.
-        setting: of the evaluation.
-
-    Raises:
-        InputError: as `open_teachers`, or stored labels without a folder.
+    The protocol has its budget in steps. Refused is what `open_teachers` refuses, and stored labels
+    without a folder.
     """
     labels = protocol.labels
     if labels.source == "hard":

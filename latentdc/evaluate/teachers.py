@@ -28,9 +28,8 @@ from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 class Ensemble(nn.Module):
     """The mean logits of several teachers, in eval mode, without gradients, in bfloat16 on GPUs.
 
-    Args:
-        teachers: of the same classes in the same order.
-        inputs: how each prepares an image, in JSON's types, for the hash.
+    All have the same classes in the same order; `inputs` say how each prepares an image, for the
+    hash.
     """
 
     def __init__(
@@ -61,13 +60,8 @@ class Ensemble(nn.Module):
 def open_teachers(protocol: EvalProtocol, setting: Setting) -> tuple[Ensemble, float]:
     """The teachers of a protocol, and their accuracy on real images, which is beyond chance.
 
-    Args:
-        protocol: with its budget in steps.
-        setting: whose test images they are tried on together.
-
-    Raises:
-        InputError: a teacher that does not fit, lacks a class or is at chance, or a protocol that
-            restricts teachers to other classes than the data set's.
+    The protocol has its budget in steps. Refused are teachers that do not fit, lack a class or are
+    at chance, and a protocol that restricts them to other classes than the data set's.
     """
     _require_classes(protocol, setting.test)
     teachers = protocol.labels.teachers
@@ -84,8 +78,7 @@ def open_teachers(protocol: EvalProtocol, setting: Setting) -> tuple[Ensemble, f
 def require_given_teachers(protocol: EvalProtocol, setting: Setting) -> None:
     """Refuse teachers whose weights could not teach, before hours of other work.
 
-    Those with weights are opened, and tried if there are no others. Arguments and errors as of
-    `open_teachers`.
+    Those with weights are opened, and tried if there are no others; else as `open_teachers`.
     """
     _require_classes(protocol, setting.test)
     teachers = protocol.labels.teachers
@@ -114,15 +107,9 @@ def _names(teachers: Sequence[Teacher]) -> str:
 
 @torch.no_grad()
 def known_accuracy(network: nn.Module, setting: Setting, name: str) -> float:
-    """Accuracy on real test images of a network that knows them.
+    """Accuracy of a network on the real test images; one that is at chance is refused.
 
-    Args:
-        network: (B, 3, H, W) images in [-1, 1] -> (B, C) logits, on the accelerator's device.
-        setting: its test images are used.
-        name: of the network, for messages.
-
-    Raises:
-        InputError: it is at chance; says the accuracy, and what is likely wrong.
+    It maps (B, 3, H, W) images in [-1, 1] to (B, C) logits, on the accelerator's device.
     """
     test = setting.test
     accuracy = scorers.real_accuracy(network, test.images, test.labels, setting.accelerator.device)
@@ -147,15 +134,15 @@ def open_teacher(
 ) -> scorers.Classifier:
     """A teacher on the accelerator's device, with logits of the test set's classes in their order.
 
+    Without a mean and std of its own it takes those of the setting. One without weights is trained
+    on the setting's training images, in the protocol's views, unmixed.
+
     Args:
-        teacher: which one; without a mean and std of its own it takes those of the setting.
-        protocol: whose views a teacher without weights is trained on, unmixed.
-        setting: its training images are needed for a teacher without weights alone.
+        teacher: which one.
+        protocol: that it is of.
+        setting: of the evaluation.
         number: among the teachers, so that two that are trained alike are not the same.
         key: what named it, for messages.
-
-    Raises:
-        InputError: weights that do not fit or lack a class, or nothing to train on.
     """
     plain = _plain(teacher, setting.normalization)
     if teacher.weights is not None:

@@ -69,13 +69,7 @@ def train_student(
         RunError: loss or weights ended as NaN or infinity.
     """
     (student,) = train_together(
-        [labelled],
-        network,
-        protocol,
-        setting,
-        seeds=[seed],
-        soft=[soft],
-        divided=divided,
+        [labelled], network, protocol, setting, seeds=[seed], soft=[soft], divided=divided
     )
     return student
 
@@ -93,16 +87,8 @@ def train_together(
     """What `train_student` does for each seed, the students of several stacked as one network.
 
     Each sees the batches, views and augmentations that it sees alone, and its loss moves its own
-    weights alone, so that a step is the same but for rounding.
-
-    Args:
-        sets: that each is trained on, of one size, all with weights or none; may be the same.
-        network: name of the students, which can be stacked unless there is one.
-        protocol: of all.
-        setting: of all; without a scale of fp16 losses, which would be one for all.
-        seeds: of each.
-        soft: of each.
-        divided: as of `train_student`, of one seed alone.
+    weights alone, so that a step is the same but for rounding. The sets are of one size, all with
+    weights or none; a scale of fp16 losses would be one for all students, and is refused before.
     """
     accelerator, every, count = setting.accelerator, protocol.update_every, len(sets[0].labels)
     several, seen = len(sets) > 1, protocol.seen(count)
@@ -114,7 +100,9 @@ def train_together(
     optimizer = new_optimizer(student, network, protocol)
     average = None if protocol.ema is None else _new_average(student, protocol)
     join = training.joins(network, count=seen, batch=protocol.batch, **size)
-    infobatch = _infobatch(protocol, count, seeds[0])
+    infobatch = None
+    if (rho := protocol.infobatch) is not None:
+        infobatch = training.InfoBatch(count, protocol.epochs_on(count), rho=rho, seed=seeds[0])
     losses = _Losses(sets, protocol, setting, soft, infobatch)
     each = [
         training_steps(one, protocol, seed, join=join, sampler=infobatch, soft=labels_of)
@@ -150,23 +138,8 @@ def train_together(
     return [one.eval() for one in found]
 
 
-def _infobatch(protocol: EvalProtocol, count: int, seed: int) -> training.InfoBatch | None:
-    """What leaves out easy ones of `count` images, if the protocol wants that."""
-    if protocol.infobatch is None:
-        return None
-    epochs = protocol.epochs_on(count)
-    return training.InfoBatch(count, epochs, rho=protocol.infobatch, seed=seed)
-
-
 class _Losses:
     """The losses of K students, of each on a set of its own; the sets stand one after another.
-
-    Args:
-        sets: of one size.
-        protocol: of all.
-        setting: its normalisation and device are used.
-        soft: the teachers' logits of each set; None for hard labels.
-        infobatch: which weighs the images of a batch; None where none are left out.
 
     Attributes:
         latest: (K,) of the last step, each a mean over its images, without gradients.
@@ -281,13 +254,8 @@ def hard_loss(
 ) -> Tensor:
     """Cross-entropy with the classes of the images, mixed where these are: (), or (B,) of each.
 
-    Args:
-        logits: (B, C).
-        labels: (B,).
-        partners: (B,) classes of the images that were mixed in, None where none was.
-        kept: (B,) share of the image itself.
-        smoothing: share of the target that is spread over all classes.
-        over: take the `mean` over images, or `none`.
+    `partners` (B,) are the classes of the images that were mixed in, `kept` (B,) the share of the
+    image itself; `smoothing` is the share of the target that is spread over all classes.
     """
     if partners is None or kept is None:
         return F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction=over)
