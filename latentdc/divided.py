@@ -25,7 +25,7 @@ class Divided:
 
     Args:
         network: on the accelerator's device, the same on all processes.
-        accelerator: names the processes.
+        accelerator: of this process.
         what: is trained, for the line that tells of it; None for a training of this process alone.
         batch: images of a step, for the same line.
 
@@ -59,10 +59,7 @@ class Divided:
     def mean(self, loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
         """() mean loss of a batch; of this process's share so that the processes' mean is that.
 
-        Args:
-            loss: () mean of a batch.
-            batch: of all processes, each of which sees all of one with too few images for shares
-                of two.
+        Each process sees all of a batch with too few images for shares of two.
         """
         scale = 1.0
         if len(batch.rows) >= 2 * self._processes and self._processes > 1:

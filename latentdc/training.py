@@ -131,10 +131,8 @@ class _Stream:
 def moving_average(network: nn.Module, decay: Callable[[int], float]) -> AveragedModel:
     """Averaged weights of a network, moved by `update_parameters`; statistics are copied.
 
-    Args:
-        network: whose weights come first, unless `n_averaged` is set to 1 to begin with its initial
-            ones.
-        decay: share that an average keeps, by the number of weights that are in it.
+    The weights come first, unless `n_averaged` is set to 1 to begin with the initial ones. `decay`
+    is the share that an average keeps, by the number of weights that are in it.
     """
 
     def average(kept: _Tensors, latest: _Tensors, _: Tensor | int) -> None:
@@ -145,11 +143,7 @@ def moving_average(network: nn.Module, decay: Callable[[int], float]) -> Average
 
 
 def require_finite(loss: Tensor, network: nn.Module, what: str, advice: str) -> None:
-    """Refuse a training that ended with a loss or weights that are NaN or infinite.
-
-    Raises:
-        RunError: says `what` was trained, and the `advice`.
-    """
+    """Refuse a training of `what` that ended with a loss or weights that are not finite."""
     weights = [t for t in network.state_dict().values() if t.is_floating_point()]
     finite = math.isfinite(loss.item())
     if not finite or not all(bool(t.isfinite().all()) for t in weights):
@@ -170,14 +164,9 @@ class RandomSubsets:
     """A sampler of other random images in each epoch, until all of them have been seen.
 
     RS2 without replacement: Okanovic et al., "Repeated Random Sampling for Minimizing the
-    Time-to-Accuracy of Learning", ICLR 2024, https://openreview.net/forum?id=JnRStoIuTe. The images
-    are shuffled and dealt out to epochs in turn, then shuffled anew; the last epoch of a round is
-    filled up with the first images of it.
-
-    Args:
-        count: images.
-        size: of them, that an epoch sees.
-        seed: of the rounds.
+    Time-to-Accuracy of Learning", ICLR 2024, https://openreview.net/forum?id=JnRStoIuTe. The
+    `count` images are shuffled and dealt out to epochs in turn, `size` to each, then shuffled anew;
+    the last epoch of a round is filled up with the first images of it.
     """
 
     def __init__(self, count: int, size: int, *, seed: int = 0) -> None:
@@ -197,14 +186,7 @@ class InfoBatch:
     https://arxiv.org/abs/2303.04947. Of the images whose last loss is below the mean, each is left
     out with probability rho; those that stay count 1 / (1 - rho). The last (1 - delta) of the
     epochs see everything with weight 1, whatever the number of epochs. Losses of images not seen
-    yet are unknown, so that the first epoch leaves out nothing.
-
-    Args:
-        count: images.
-        epochs: of the whole training.
-        rho: probability of leaving out an image that is easier than the mean.
-        delta: share of the epochs that leave out anything.
-        seed: of the draws, keyed by epoch.
+    yet are unknown, so that the first epoch leaves out nothing. Draws are keyed by epoch.
     """
 
     def __init__(
@@ -322,10 +304,8 @@ def split(order: Tensor, batch: int, *, join: bool) -> list[Tensor]:
 def joins(network: str, *, num_classes: int, resolution: int, count: int, batch: int) -> bool:
     """Whether a training has to `join` a last single image: where batch norm would refuse it.
 
-    All other trainings see it alone. Of `count` images each step takes `batch`.
-
-    Raises:
-        InputError: there would be nothing to join.
+    All other trainings see it alone. Of `count` images each step takes `batch`; where there would
+    be nothing to join, the training is refused.
     """
     if not needs_two_images(network, num_classes, resolution):
         return False

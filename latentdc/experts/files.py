@@ -74,11 +74,7 @@ class ExpertFiles:
             raise _damaged(path, error) from error
 
     def check(self, train: Dataset, normalization: Preprocessing) -> None:
-        """Read every file once; whether experts fit the data is checked by `require_data`.
-
-        Raises:
-            InputError: one is not as it was written.
-        """
+        """Read every file once; whether experts fit the data is checked by `require_data`."""
         for expert in range(self.count):
             path = expert_path(self.folder, expert)
             try:
@@ -87,11 +83,7 @@ class ExpertFiles:
                 raise _damaged(path, error) from error
 
     def require_data(self, coreset: Dataset, normalization: Preprocessing) -> None:
-        """Refuse experts that saw other images, or the same ones otherwise.
-
-        Raises:
-            InputError: another core set, class order, normalisation or whitening.
-        """
+        """Refuse experts that saw other images, or the same ones otherwise."""
         manifest = read_manifest(self.folder)
         assert manifest is not None
         require_same(self.folder, manifest, data_facts(coreset, normalization))
@@ -111,16 +103,9 @@ def buffer_files(folder: Path) -> list[Path]:
 
 
 class ReplayBuffers:
-    """The first `experts.count` experts of a folder, read from the disk when they are asked for.
+    """The first `count` experts of MTT's files, read from the disk when they are asked for.
 
-    Args:
-        files: of the folder.
-        count: of experts that are followed.
-        objective: whose network and epochs they must fit.
-
-    Raises:
-        InputError: files that hold something else, too few experts or epochs, or other weights
-            than the network's.
+    Files that hold something else, or too few experts, are refused.
     """
 
     coreset: Path | None = None  # they do not tell what they were trained on
@@ -250,10 +235,7 @@ def open_experts(
 
     A folder without a manifest of ours may hold replay buffers of MTT. Where `prune` names a core
     set of its own, how the experts' was chosen does not count, only (by `require_data`) whether it
-    is the same.
-
-    Raises:
-        InputError: some are missing, or they were made otherwise.
+    is the same. Missing experts, and those that were made otherwise, are refused.
     """
     folder, count = experts_folder(settings, objective, data, prune, seed), settings.count
     manifest = read_manifest(folder)

@@ -122,14 +122,8 @@ class ExpertTraining:
     def train(self, index: int, tell: tracking.Tell | None = None) -> Weights:
         """Weights of one expert by name, (epochs + 1, ...): at its start and after each epoch.
 
-        All processes call it together where they divide its batches.
-
-        Args:
-            index: number of the expert.
-            tell: is told of each step; of one that all processes divide on the main process alone.
-
-        Raises:
-            RunError: it diverged.
+        All processes call it together where they divide its batches; `tell` is then told on the
+        main one alone.
         """
         settings, seed, device = self.settings, self.seed, self.accelerator.device
         count = len(self.coreset)
@@ -216,25 +210,14 @@ def training_snapshots(
     folder: Path,
     accelerator: Accelerator,
 ) -> list[Classifier]:
-    """One network at some epochs of its training, which is trained now unless a folder has it.
+    """One network at the end of some epochs of its training, which a folder has or gets now.
 
-    Args:
-        coreset: real images to train on.
-        epochs: at whose end it is wanted; 0 is untrained. It trains for the largest.
-        settings: of the training; its numbers of experts and epochs are of no account.
-        network: its name.
-        normalization: from images to its input.
-        seed: of all draws.
-        folder: that runs with the same training share.
-        accelerator: as of `train_experts`.
+    It trains for the largest of the epochs, 0 being untrained; numbers of experts and epochs in the
+    settings are of no account. Runs with the same training share the folder.
 
     Returns:
         Of each epoch a network, (B, 3, H, W) images in [-1, 1] -> (B, C) logits, whose weights
         require gradients.
-
-    Raises:
-        InputError: its file is damaged, or as `train_experts`.
-        RunError: the training diverged.
     """
     settings = replace(settings, count=1, epochs=max(1, *epochs))
     facts = {

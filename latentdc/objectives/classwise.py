@@ -43,10 +43,7 @@ Images are normalised and augmented; real ones are drawn when their turn comes.
 class Classwise:
     """Per class one real batch and one augmentation, for real and synthetic images alike.
 
-    Args:
-        students: of the steps; they see images as it does.
-        match: loss of some classes.
-        effect: of each real image of a class on the gradient of that loss; None if not known.
+    `effect` is that of each real image of a class on the gradient of the loss; None if not known.
     """
 
     sums_classes = True
@@ -134,15 +131,7 @@ class Classwise:
 class Students:
     """The student of each step, in eval mode.
 
-    Args:
-        settings: network, augmentations and loops.
-        num_classes: of the data set.
-        resolution: of the images, in pixels.
-        normalization: of real and synthetic images alike.
-        seed: of all draws.
-
-    Raises:
-        InputError: loops without numbers, or with batches that the network cannot train on.
+    Loops without numbers, or with batches that the network cannot train on, are refused.
     """
 
     def __init__(

@@ -31,14 +31,7 @@ DENOISED = 16  # latents that the network is given together where prior.memory i
 class Denoise:
     """The denoising loss of clean latents, each by itself; the objective of a latent space.
 
-    Args:
-        settings: which steps, noises and conditions.
-        prior: its denoiser and schedule; latents are those of its autoencoder.
-        class_names: of the data set.
-        seed: of all draws.
-
-    Raises:
-        InputError: the schedule has no such steps.
+    Latents are those of the prior's autoencoder. A schedule without the settings' steps is refused.
     """
 
     sums_classes = True
@@ -75,11 +68,8 @@ class Denoise:
     def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:
         """Add the loss's gradient to `synthetic.grad`; the loss is summed over images.
 
-        Args:
-            step: keys the draws.
-            synthetic: (N, C, h, w) clean latents, a leaf that requires gradients.
-            labels: (N,) their classes, in class-major order.
-            real: is not looked at.
+        `synthetic` are (N, C, h, w) clean latents, a leaf that requires gradients; `labels` (N,)
+        their classes, in class-major order. No real image is looked at.
         """
         numbers, noise = self._draws(step, labels)
         noise, total = noise.to(synthetic), synthetic.new_zeros(())
@@ -94,11 +84,8 @@ class Denoise:
     def losses(self, z: Tensor, noise: Tensor, number: int, labels: Tensor) -> Tensor:
         """(B,) MSE(n, e) + w max |n - e| of clean latents z (B, C, h, w) at one step.
 
-        Args:
-            z: latents.
-            noise: n, like z.
-            number: of the step, 0 being the cleanest.
-            labels: (B,) classes, on the CPU.
+        The noise n is like z, `number` counts steps from the cleanest, `labels` (B,) are on the
+        CPU.
         """
         index = len(self.prior.schedule.timesteps) - 1 - number
         alpha = self.prior.schedule.alphas[index]

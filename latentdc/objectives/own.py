@@ -27,15 +27,8 @@ def own_match(
 ) -> Callable[[Network, Iterable[Tensor], Sequence[Tensor], Sequence[int]], Tensor]:
     """The loss of some classes, as `Classwise` takes it, of a function of one class.
 
-    Args:
-        kind: name of the function.
-        network: name of the student that it is tried on.
-        num_classes: of the data set.
-        resolution: of its images, in pixels; of vectors, their values.
-
-    Raises:
-        InputError: there is no such function, or on random images it fails, or returns no finite
-            () loss that depends on the synthetic ones.
+    It is tried on random images by a student of the name `network`. Refused is one that is not
+    there, fails, or returns no finite () loss that depends on the synthetic images.
     """
     function: _OfClass = resolve(kind, "objective.kind")
     label = f"objective.kind={kind.partition('#')[0]}"
@@ -44,7 +37,9 @@ def own_match(
             f"{label} is a function (student, real, synthetic, label) -> loss, got "
             f"{function!r:.80}."
         )
-    _try(function, label, network, num_classes, resolution)
+    sizes = {"num_classes": num_classes, "resolution": resolution}
+    student = new_network(network, "try", **sizes, seed=0).eval()
+    _try(function, label, student, input_shape(network, resolution))
 
     def match(
         student: Network,
@@ -59,12 +54,9 @@ def own_match(
     return match
 
 
-def _try(function: _OfClass, label: str, network: str, num_classes: int, resolution: int) -> None:
+def _try(function: _OfClass, label: str, student: Network, shape: tuple[int, ...]) -> None:
     """One batch of random images through the function, and back to the synthetic ones."""
-    sizes = {"num_classes": num_classes, "resolution": resolution}
-    student = new_network(network, "try", **sizes, seed=0).eval()
     source = torch.Generator().manual_seed(0)
-    shape = input_shape(network, resolution)
     real, synthetic = (torch.randn(count, *shape, generator=source) for count in (4, 2))
     synthetic.requires_grad_()
     try:

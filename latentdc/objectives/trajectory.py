@@ -46,13 +46,8 @@ class ExpertWeights(Protocol):
 class TrajectoryMatching:
     """Trajectory matching as an objective; its loss is of the whole set, not of classes.
 
-    Args:
-        settings: the experts' network, augmentations of the inner steps, and their trajectory.
-        experts: to follow; each is taken once before any is taken again.
-        num_classes: of the data set.
-        resolution: of the images, in pixels.
-        normalization: that the experts saw real images with.
-        seed: of all draws.
+    Experts are of the settings' network, and saw real images with this normalisation; each is taken
+    once before any is taken again.
     """
 
     scope: Literal["set"] = "set"
