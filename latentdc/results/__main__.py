@@ -82,11 +82,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _place(output: Path, kind: str | None) -> tuple[str, Path]:
-    """The format of the tables, and their file.
-
-    Raises:
-        InputError: the file's ending says another format, or a picture.
-    """
+    """The format of the tables, and their file; an ending that says otherwise is refused."""
     if output.suffix[1:] in _FIGURES and not output.is_dir():
         tables = output.with_suffix(".md")
         raise InputError(

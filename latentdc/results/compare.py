@@ -10,7 +10,7 @@ import pandas as pd
 
 from latentdc.errors import InputError
 from latentdc.recipe.fields import show
-from latentdc.results.comparison import FORMATS, require_choices
+from latentdc.results.comparison import FORMATS, require_choices, written
 from latentdc.results.frontier import draw_frontier
 from latentdc.results.result import Result
 from latentdc.results.runs import read_runs
@@ -119,7 +119,7 @@ class Comparison:
         """
         if kind not in FORMATS:
             raise InputError(f"a comparison is written as {', '.join(FORMATS)}, got {show(kind)}.")
-        return FORMATS[kind](self.frame, self.against, self.value)
+        return written(self.frame, kind, self.against, self.value)
 
     def figure(self) -> "Figure":
         """Accuracy against bytes: a panel for each protocol (rows) and student (columns).

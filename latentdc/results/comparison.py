@@ -8,7 +8,7 @@ neither another distillation of the set nor another test set.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from latentdc.recipe import BASELINES
 from latentdc.results import result
 from latentdc.results.robustness import robustness
 
+FORMATS = ("text", "markdown", "latex", "csv")
 CONDITIONS = ["protocol_hash", "test", "preprocessing"]  # only under the same ones numbers compare
 
 
@@ -103,11 +104,7 @@ def tables(
 
 
 def require_choices(frame: pd.DataFrame, against: str | None, value: str) -> None:
-    """Refuse a set or a kind of accuracy that no result has; arguments as of `tables`.
-
-    Raises:
-        InputError: with the names of the sets.
-    """
+    """Refuse a set or a kind of accuracy that no result has; arguments as of `tables`."""
     if frame[value].isna().all():
         raise InputError(
             "no result of these files holds top-5 accuracies: they are of five classes or fewer; "
@@ -121,30 +118,28 @@ def require_choices(frame: pd.DataFrame, against: str | None, value: str) -> Non
         )
 
 
-def to_markdown(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
-    """Markdown tables under their captions; arguments as of `tables`."""
-    return _under_captions(frame, against, value, plain_text.markdown_table)
+def written(
+    frame: pd.DataFrame, kind: str, against: str | None = None, value: str = "accuracy"
+) -> str:
+    """All tables under their captions, in one of `FORMATS`; other arguments as of `tables`.
 
-
-def _to_text(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
-    """Aligned columns under their captions; arguments as of `tables`."""
-    return _under_captions(frame, against, value, plain_text.aligned_table)
-
-
-def _to_latex(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
-    """Tables for LaTeX with booktabs; arguments as of `tables`."""
+    That of LaTeX is with booktabs.
+    """
+    if kind == "csv":
+        return _csv(frame, against, value)
     note, found = tables(frame, against, value)
-    lines = ["% needs \\usepackage{booktabs}", *([f"% {note}"] if note else [])]
-    return "\n\n".join(
-        [*lines, *(plain_text.latex_table(table.rows, table.caption) for table in found)]
-    )
+    if kind == "latex":
+        lines = ["% needs \\usepackage{booktabs}", *([f"% {note}"] if note else [])]
+        return "\n\n".join([*lines, *(plain_text.latex_table(t.rows, t.caption) for t in found)])
+    render = plain_text.markdown_table if kind == "markdown" else plain_text.aligned_table
+    parts = [part for table in found for part in (f"{table.caption}:", render(table.rows))]
+    return plain_text.on_terminal("\n\n".join([*([note] if note else []), *parts]))
 
 
-def _to_csv(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
+def _csv(frame: pd.DataFrame, against: str | None, value: str) -> str:
     """A line for each set and student of every table; numbers as shares, unrounded.
 
-    `difference` and `error` are of the accuracies paired by seed, as the tables have them; other
-    arguments are as of `tables`.
+    `difference` and `error` are of the accuracies paired by seed, as the tables have them.
     """
     about = ["protocol", *CONDITIONS, "labels"]
     measures = ["seeds", "mean", "std", "bytes", "seconds", "minus", "difference", "error"]
@@ -164,17 +159,6 @@ def _to_csv(frame: pd.DataFrame, against: str | None = None, value: str = "accur
                 names = [first["name"], first["set"], int(first["ipc"]), student]
                 rows.append([*names, *first[about], *found, *facts, minus, *paired])
     return plain_text.csv_table(rows)
-
-
-def _under_captions(
-    frame: pd.DataFrame, against: str | None, value: str, render: Callable[[Rows], str]
-) -> str:
-    note, found = tables(frame, against, value)
-    parts = [part for table in found for part in (f"{table.caption}:", render(table.rows))]
-    return plain_text.on_terminal("\n\n".join([*([note] if note else []), *parts]))
-
-
-FORMATS = {"text": _to_text, "markdown": to_markdown, "latex": _to_latex, "csv": _to_csv}
 
 
 def groups_of(frame: pd.DataFrame, value: str) -> Iterator[tuple[object, pd.DataFrame]]:
@@ -223,14 +207,10 @@ def _caption(group: pd.DataFrame, value: str) -> str:
 def _preprocessing(group: pd.DataFrame) -> str:
     """How students see images, for captions that nothing else tells apart."""
     facts = json.loads(group["preprocessing"].iloc[0])
-    return "".join(f", {name} {_fact(value)}" for name, value in sorted(facts.items()))
-
-
-def _fact(value: object) -> str:
-    """Numbers by channel, or what whitening or standardising was fitted on."""
-    if isinstance(value, dict):
-        return f"of {value.get('images') or value.get('samples')}"
-    return str(value)
+    for name, value in facts.items():
+        if isinstance(value, dict):  # what whitening or standardising was fitted on
+            facts[name] = f"of {value.get('images') or value.get('samples')}"
+    return "".join(f", {name} {value}" for name, value in sorted(facts.items()))
 
 
 def _accuracies(group: pd.DataFrame, value: str) -> Rows:

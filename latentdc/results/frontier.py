@@ -32,17 +32,10 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def draw_frontier(frame: pd.DataFrame, value: str = "accuracy") -> "Figure | None":
-    """A panel for each protocol (rows) and student (columns).
+    """A panel for each protocol (rows) and student (columns); None where no set's bytes are known.
 
     Error bars are sample standard deviations over seeds, as in the tables. Sets whose bytes are not
     known are left out.
-
-    Args:
-        frame: of `read_runs`.
-        value: `accuracy` or `top5`.
-
-    Returns:
-        The figure; None where the bytes of no set are known.
     """
     known = frame[frame.groupby(["name", "ipc"])["bytes"].transform("max") > 0]
     drawn = [(group, columns(group)) for _, group in groups_of(known, value)]

@@ -27,13 +27,8 @@ RESULTS, EVALUATION = "results.json", "evaluation.json"  # of a run, and of late
 _VALUES = ("hash", "accuracy", "top5")  # of one training
 # What reading a file can raise whose values are anything that JSON has.
 _UNFIT = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
+    *(ArithmeticError, AttributeError, LookupError),
+    *(OSError, RuntimeError, TypeError, ValueError),
 )
 
 
@@ -247,11 +242,7 @@ def merge(path: Path, results: Iterable[Result]) -> Results:
 
 
 def load(path: Path) -> Results:
-    """The results of a file, whose accuracies and means fit each other.
-
-    Raises:
-        InputError: the file is none of this version's.
-    """
+    """The results of a file, whose accuracies and means fit each other."""
     try:
         return from_json(read_json(path))
     except InputError as error:
@@ -263,11 +254,7 @@ def load(path: Path) -> Results:
 
 
 def refuse_newer(path: Path) -> None:
-    """Refuse to replace a file of results that a newer version wrote; a damaged one may be.
-
-    Raises:
-        InputError: says so.
-    """
+    """Refuse to replace a file of results that a newer version wrote; a damaged one may be."""
     try:
         version = _checked("version", read_json(path)["version"])
     except _UNFIT:
@@ -379,11 +366,7 @@ def _accuracies(values: Sequence[object], mean: object, hashes: Sequence[str]) -
 
 
 def share(value: object) -> float:
-    """An accuracy as a file holds it.
-
-    Raises:
-        ValueError: it is none: no number, or outside of [0, 1].
-    """
+    """An accuracy as a file holds it; what is no share in [0, 1] raises a ValueError."""
     if isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value <= 1:
         return float(value)
     raise ValueError(f"an accuracy is a share in [0, 1], not {value!r}")  # NaN neither

@@ -65,14 +65,9 @@ def robustness(frame: pd.DataFrame) -> pd.DataFrame:
 
     HLR needs the set and all real images under a protocol with hard labels: its own, or the only
     one; IOR the set and random images under any; ARS both under two protocols that differ in
-    augmentation alone, one of them without any. A set that brings soft labels of its own is
-    trained on neither hard ones nor the labels of random images.
-
-    Args:
-        frame: of `read_runs`.
-
-    Returns:
-        A row for every set and student whose HLR or ARS can be told; IOR alone is in the tables.
+    augmentation alone, one of them without any. A set that brings soft labels of its own is trained
+    on neither hard ones nor the labels of random images. There is a row for every set and student
+    whose HLR or ARS can be told; IOR alone is in the tables.
     """
     means = frame.groupby("result")["accuracy"].mean()
     first = frame.drop_duplicates("result")

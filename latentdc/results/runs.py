@@ -15,10 +15,8 @@ from latentdc.results.result import EVALUATION, RESULTS, Result, Results, load
 class _Line:
     """Results that are of the same images under the same conditions: a line of a table.
 
-    Attributes:
-        results: one for each student, or more where several files hold the same.
-        files: that the results are read from, one for each.
-        name: of the set.
+    One for each student, or more where several files hold the same; `files` are those that the
+    results are read from, one for each.
     """
 
     results: list[Result]

@@ -12,8 +12,7 @@ from latentdc import io, plain_text
 from latentdc.errors import counted
 from latentdc.recipe import BASELINES
 from latentdc.report import page
-from latentdc.results.comparison import CONDITIONS
-from latentdc.results.comparison import to_markdown as compared
+from latentdc.results.comparison import CONDITIONS, written
 from latentdc.results.result import RESULTS, Result, Results, over_seeds, percent, save
 from latentdc.results.tables import to_markdown
 from latentdc.sweep.picture import draw
@@ -160,7 +159,7 @@ def _against(sweep: Sweep, results: ByPoint) -> str:
             continue
         others = [one for one in sweep.axes if one not in (sweep.over, axis)]
         named = ", ".join(" ".join(one) for one in zip(others, rest, strict=True))
-        parts += [f"**{named}**"] * bool(named) + [compared(frame, base)]
+        parts += [f"**{named}**"] * bool(named) + [written(frame, "markdown", base)]
     if sweep.over is not None and parts:
         parts.append(
             f"A seed here is one of {sweep.over} with one of the student; the standard error takes "

@@ -14,7 +14,7 @@ from latentdc import cli
 from latentdc.errors import InputError
 from latentdc.recipe.labels import Labels, Teacher
 from latentdc.results.__main__ import main
-from latentdc.results.comparison import FORMATS, groups_of, paired_difference, to_markdown
+from latentdc.results.comparison import groups_of, paired_difference, written
 from latentdc.results.frontier import draw_frontier, frontier
 from latentdc.results.result import Results, by_seed, unseen_students
 from latentdc.results.robustness import augmentation_robust_score, label_robust_score, robustness
@@ -64,10 +64,10 @@ def test_a_set_is_held_against_the_row_with_as_many_images_per_class(tmp_path):
     one = table({}, {"all": {"ipc": 1}}, mine=((0.5, 0.6),), random=((0.2, 0.4),))
     ten = table({}, {"all": {"ipc": 10}}, mine=((0.8, 0.9),), random=((0.7, 0.7),))
     frame = read_runs([run(tmp_path / "one", one), run(tmp_path / "ten", ten)])
-    told = FORMATS["text"](frame, "random")
+    told = written(frame, "text", "random")
     assert "minus random (same ipc)" in told
     assert re.findall(r"[+-]\d+\.\d ± \d+\.\d", told) == ["+25.0 ± 5.0", "+15.0 ± 5.0"]
-    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](frame, "random"))))
+    rows = list(csv.DictReader(io.StringIO(written(frame, "csv", "random"))))
     assert [row["minus"] for row in rows] == ["random", "random", "", ""]
     assert [float(row["difference"] or 0) for row in rows] == pytest.approx([0.25, 0.15, 0, 0])
 
@@ -86,7 +86,7 @@ def test_the_seeds_that_both_have_are_paired(tmp_path):
         run(tmp_path / "a", table(distilled=((0.1, 0.2),))),
         run(tmp_path / "b", table(distilled=((0.3, 0.6, 0.9),))),
     ]
-    text = to_markdown(read_runs(given))
+    text = written(read_runs(given), "markdown")
     assert "| b | 1 | - | 60.0 ± 30.0 |" in text
     assert "| b | 1 | +30.0 ± 10.0 (2 seeds) |" in text and "over 2 or 3 seeds" in text
 
@@ -144,7 +144,7 @@ def test_a_random_row_with_more_seeds_is_the_same_row(tmp_path):
     lines = values(frame)
     assert lines.pop("random (a)") == [0.2, 0.3, 0.4] and lines.pop("random (c)") == [0.2, 0.4]
     assert lines.keys() == {"a", "b", "c"}
-    assert "| b | 1 | +30.0 ± 0.0 |" in to_markdown(frame, "random (a)")
+    assert "| b | 1 | +30.0 ± 0.0 |" in written(frame, "markdown", "random (a)")
 
 
 def test_the_file_of_a_sweep_is_compared_by_its_cells(tmp_path, capsys):
@@ -196,7 +196,7 @@ def test_other_protocols_and_test_sets_never_share_a_table(tmp_path):
     ]
     frame = read_runs(given)
     assert names(frame) == [["a"], ["b"], ["c"]]
-    text = to_markdown(frame)
+    text = written(frame, "markdown")
     assert text.startswith("3 tables: protocols, test sets or preprocessing differ")
     assert "minus" not in text
 
@@ -209,9 +209,9 @@ def test_other_preprocessing_is_another_table(tmp_path):
     ]
     frame = read_runs(given)
     assert names(frame) == [["a"], ["b"]]
-    text = to_markdown(frame)
+    text = written(frame, "markdown")
     assert "test set t1, mean [0.5]:" in text and ", zca of 0a:" in text
-    alone = to_markdown(read_runs(given[:1]))
+    alone = written(read_runs(given[:1]), "markdown")
     assert "mean" not in alone.splitlines()[0].replace("mean ±", "")
 
 
@@ -221,11 +221,11 @@ def test_the_unseen_mean_is_over_students_that_no_set_was_distilled_with(tmp_pat
     frame = read_runs(given)
     assert unseen_students(frame) == ["alexnet@2", "vit"]
     spread = 100 * statistics.stdev([0.3, 0.6])
-    assert f"| 45.0 ± {spread:.1f} |" in to_markdown(frame)
+    assert f"| 45.0 ± {spread:.1f} |" in written(frame, "markdown")
     other = table(distilled=((0.125, 0.25), *rows[1:]))
     given.append(run(tmp_path / "b", [replace(r, unseen=r.student != "alexnet@2") for r in other]))
     both = read_runs(given)
-    assert unseen_students(both) == [] and "unseen" not in to_markdown(both)  # vit alone
+    assert unseen_students(both) == [] and "unseen" not in written(both, "markdown")  # vit alone
 
 
 def test_the_frontier_holds_what_no_other_set_beats():
@@ -255,7 +255,7 @@ def test_scores_of_robustness_come_from_the_rows_that_define_them(tmp_path):
     views = found[found["ARS"].notna()].iloc[0]
     assert (views["IOR augmented"], views["IOR plain"]) == pytest.approx((0.4, 0.2))
     assert views["ARS"] == pytest.approx(augmentation_robust_score(0.4, 0.2))
-    assert "| full | all |" in to_markdown(frame)
+    assert "| full | all |" in written(frame, "markdown")
     assert len(found) == 2  # two hard protocols: which HLR goes with soft labels is not told
 
 
@@ -349,7 +349,7 @@ def test_the_ending_of_the_output_or_the_option_says_the_format(tmp_path, capsys
 def test_csv_has_a_line_for_each_set_and_student_with_unrounded_shares(tmp_path):
     rows = {"mine": ((0.5, 0.75), (0.25, 0.5)), "random": ((0.25, 0.25), (0.125, 0.125))}
     frame = read_runs([evaluation(tmp_path, table(None, {"mine": {"image_bytes": 9}}, **rows))])
-    found = pd.read_csv(io.StringIO(FORMATS["csv"](frame, "random", "accuracy")))
+    found = pd.read_csv(io.StringIO(written(frame, "csv", "random", "accuracy")))
     assert list(found["set"]) == ["mine", "mine", "random", "random"]
     one = found.iloc[0]
     assert (one["student"], one["seeds"], one["mean"], one["bytes"]) == ("convnet3@4", 2, 0.625, 9)
@@ -360,10 +360,10 @@ def test_csv_has_a_line_for_each_set_and_student_with_unrounded_shares(tmp_path)
 
 def test_no_name_acts_in_a_spreadsheet_or_in_latex(tmp_path):
     frame = read_runs([evaluation(tmp_path, table(**{name: RANDOM for name in HOSTILE}))])
-    found = list(csv.reader(io.StringIO(FORMATS["csv"](frame))))
+    found = list(csv.reader(io.StringIO(written(frame, "csv"))))
     names = [row[0] for row in found[1:]]
     assert names == [f"'{name}" for name in HOSTILE[:3]] + [HOSTILE[3], f"'{HOSTILE[4]}"]
-    text = FORMATS["latex"](frame)
+    text = written(frame, "latex")
     assert r"\textbackslash{}input\{x\}\_5 \% \& \$ & 1 & - & 25.0 $\pm$ 7.1 \\" in text
     assert r"$-$2 [31m & 1" in text
     assert text.count(r"\begin{tabular}{lrrr}") == 1 and text.count(r"\toprule") == 2
