@@ -88,7 +88,10 @@ def run(
         RunError: the run broke.
     """
     find_method(recipe.method.kind)  # which refuses what there is none of
-    accelerator = _start(recipe, folder)
+    accelerator = runtime.start(**recipe.launch, trackers=recipe.trackers, folder=folder)
+    check_precision(accelerator)
+    if recipe.push.repo is not None:
+        runtime.main_first(accelerator, require_login)
     trainings = trainings or folder / "trainings"
     parts = runtime.main_first(accelerator, lambda: open_parts(recipe, accelerator))
     setting = None
@@ -96,36 +99,27 @@ def run(
         evaluating = tell_with(on_step, stage="evaluating")
         setting = evaluation_setting(parts, trainings, accelerator, evaluating)
     distilling = tell_with(on_step, stage="distilling")
-    context = method_context(recipe, parts, folder, trainings, accelerator, distilling)
+    context = method_context(parts, folder, trainings, accelerator, distilling)
     pruning = tell_with(on_step, stage="pruning")
-    kept = _coreset(recipe, name, parts, context, folder, scores, pruning)
+    kept = _coreset(parts, name, context, folder, scores, pruning)
     coreset = parts.train.select(kept.indices(parts.train))
     tested = f", {len(setting.test):,} to test on" if setting is not None else ""
     detail("data", f"{len(parts.train):,} samples to train on{tested}")
     detail("core set", f"{len(coreset):,} samples, by {kept.by}")
     if parts.experts is not None:
         parts.experts.require_data(coreset, parts.normalization)
-    context = with_snapshots(context, coreset, recipe, parts, trainings)
-    synthetic = _synthetic_set(recipe, name, parts, kept, context, folder, command)
-    results = Results() if setting is None else _scored(recipe, parts, setting, synthetic, coreset)
+    context = with_snapshots(context, coreset, parts, trainings)
+    synthetic = _synthetic_set(parts, name, kept, context, folder, command)
+    results = Results() if setting is None else _scored(parts, setting, synthetic, coreset)
     if accelerator.is_main_process:
         _tell_and_push(synthetic, results, folder, recipe)
     end_trackers(accelerator, results, recipe.distill.steps if recipe.matches else 1)
     return results
 
 
-def _start(recipe: Recipe, folder: Path) -> Accelerator:
-    accelerator = runtime.start(**recipe.launch, trackers=recipe.trackers, folder=folder)
-    check_precision(accelerator)
-    if recipe.push.repo is not None:
-        runtime.main_first(accelerator, require_login)
-    return accelerator
-
-
 def _coreset(
-    recipe: Recipe,
-    name: str,
     parts: Parts,
+    name: str,
     context: Context,
     folder: Path,
     scores: Path | None,
@@ -135,7 +129,7 @@ def _coreset(
 
     Before that, what cannot be matched is refused, and trackers begin.
     """
-    train, experts, prune = parts.train, parts.experts, recipe.prune
+    recipe, train, experts, prune = parts.recipe, parts.train, parts.experts, parts.recipe.prune
     accelerator = context.accelerator
     path: Path | None = folder / CORESET
     begun = bool(checkpoint.whole(folder / CHECKPOINTS))
@@ -181,19 +175,19 @@ def _coreset(
 
 
 def _synthetic_set(
-    recipe: Recipe,
-    name: str,
     parts: Parts,
+    name: str,
     kept: Coreset,
     context: Context,
     folder: Path,
     command: Sequence[str],
 ) -> SyntheticSet:
     """The set that the folder holds finished, or else one that is made now and saved there."""
-    accelerator, train, shared = context.accelerator, parts.train, shared_recipe(recipe)
+    recipe, accelerator, train = parts.recipe, context.accelerator, parts.train
+    shared = shared_recipe(recipe)
     precision = precision_of(accelerator)
     facts = provenance(recipe, name, parts.prior, kept, precision, size=train.resolution)
-    finished = partial(_finished, folder, facts, recipe, train, context.inputs)
+    finished = partial(_finished, folder, facts, parts, context.inputs)
     synthetic = runtime.main_first(accelerator, finished)
     if accelerator.is_main_process:
         claim_folder(recipe, folder)
@@ -201,7 +195,7 @@ def _synthetic_set(
     if not accelerator.trackers:  # which begin where the core set is chosen now
         start_trackers(accelerator, shared, name, folder)
     if runtime.broadcast(accelerator, synthetic is None):
-        synthetic = _made(recipe, parts, kept, context)
+        synthetic = _made(parts, kept, context)
         facts |= {**synthetic.provenance, **_asked(parts)}
         done = circumstances(train, accelerator, command)
         facts["made"] = done | ({"inputs": dict(context.inputs)} if context.inputs else {})
@@ -219,11 +213,7 @@ def _asked(parts: Parts) -> dict[str, str]:
 
 
 def _finished(
-    folder: Path,
-    facts: Mapping[str, object],
-    recipe: Recipe,
-    train: Dataset,
-    inputs: Mapping[str, str],
+    folder: Path, facts: Mapping[str, object], parts: Parts, inputs: Mapping[str, str]
 ) -> SyntheticSet | None:
     """The set that a run ended with before, which is not made again; None where there is none.
 
@@ -234,18 +224,18 @@ def _finished(
         kept = SyntheticSet.from_pretrained(folder / SET) if is_set(folder / SET) else None
     except InputError:
         return None
-    if kept is None or not same_making(facts, kept.provenance, recipe):
+    if kept is None or not same_making(facts, kept.provenance, parts.recipe):
         return None
-    require_same_data(kept.provenance, train, folder)
+    require_same_data(kept.provenance, parts.train, folder)
     made = kept.provenance.get("made")
     known = made.get("inputs") if isinstance(made, Mapping) else None
     require_same_inputs(known, inputs, f"the set in {folder}")
     return kept
 
 
-def _made(recipe: Recipe, parts: Parts, kept: Coreset, context: Context) -> SyntheticSet:
+def _made(parts: Parts, kept: Coreset, context: Context) -> SyntheticSet:
     """What the method makes, in the time that `-v` and a method's single step are told."""
-    began = time.perf_counter()
+    recipe, began = parts.recipe, time.perf_counter()
     make = find_method(recipe.method.kind)
     synthetic = make(kept, parts.prior, recipe.settings, context)
     seconds = round(time.perf_counter() - began, 4)
@@ -278,11 +268,9 @@ def _keep_grid(synthetic: SyntheticSet, folder: Path) -> None:
         write_bytes(folder / GRID, grid)
 
 
-def _scored(
-    recipe: Recipe, parts: Parts, setting: Setting, synthetic: SyntheticSet, coreset: Dataset
-) -> Results:
+def _scored(parts: Parts, setting: Setting, synthetic: SyntheticSet, coreset: Dataset) -> Results:
     """Results of the set and of the rows beside it."""
-    protocol, rows = parts.protocol, recipe.evaluate.rows
+    recipe, protocol, rows = parts.recipe, parts.protocol, parts.recipe.evaluate.rows
     if recipe.evaluate.learned_lr:
         protocol = protocol.with_learned_lr(synthetic.learned_lr)
     told = {**_asked(parts), **synthetic.provenance}  # of sets that earlier versions made too

@@ -38,6 +38,7 @@ class Parts:
     """What a run has before it has scored or trained anything.
 
     Attributes:
+        recipe: of the run.
         protocol: of the evaluation.
         train: real images, all of them.
         open_test: the images to evaluate on, opened at its first call by all processes.
@@ -49,6 +50,7 @@ class Parts:
         classifier: network of the classifier that the method asks; None where it asks none.
     """
 
+    recipe: Recipe
     protocol: EvalProtocol
     train: Dataset
     open_test: Callable[[], Dataset]
@@ -61,11 +63,7 @@ class Parts:
 
 
 def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
-    """Read the protocol, the data and the weights.
-
-    Raises:
-        InputError: what only the data or the weights show to be wrong.
-    """
+    """Read the protocol, the data and the weights; refuse what they show to be wrong."""
     protocol, experts = recipe_protocol(recipe.evaluate), None
     if recipe.follows_experts:
         experts = open_experts(
@@ -104,9 +102,8 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     if recipe.method.kind == "mosaic" and recipe.mosaic.fit != "center":
         picture = whole_pictures(recipe.data, train)
     classifier = recipe.prune.scorer.network if asks else None
-    return Parts(
-        protocol, train, open_test, normalization, prior, objective, experts, picture, classifier
-    )
+    seen = (normalization, prior, objective, experts)
+    return Parts(recipe, protocol, train, open_test, *seen, picture, classifier)
 
 
 def _open_prior(
@@ -148,7 +145,6 @@ def evaluation_setting(
 
 
 def method_context(
-    recipe: Recipe,
     parts: Parts,
     folder: Path,
     trainings: Path,
@@ -156,7 +152,7 @@ def method_context(
     on_step: OnStep | None = None,
 ) -> Context:
     """What the method may use of the run, whose folder keeps its states."""
-    data, scorer = recipe.data, recipe.prune.scorer
+    recipe, data, scorer = parts.recipe, parts.recipe.data, parts.recipe.prune.scorer
     mean = scorer.mean or data.mean
     seen = Normalization(mean, scorer.std or data.std)
     sets = OpenedSets(
@@ -202,10 +198,9 @@ def method_context(
     return in_folder(folder, context)
 
 
-def with_snapshots(
-    context: Context, coreset: Dataset, recipe: Recipe, parts: Parts, trainings: Path
-) -> Context:
+def with_snapshots(context: Context, coreset: Dataset, parts: Parts, trainings: Path) -> Context:
     """The context of a method that may follow a training on the core set."""
+    recipe = parts.recipe
     return replace(
         context,
         snapshots=lambda epochs: training_snapshots(
