@@ -57,11 +57,7 @@ def folder_of(value: str | PathLike[str] | None, name: str) -> Path | None:
 
 
 def path_of(value: str | PathLike[str], name: str) -> Path:
-    """A folder or file that may be given as text, `~` being the user's own.
-
-    Raises:
-        InputError: it is neither text nor a path.
-    """
+    """A folder or file that may be given as text, `~` being the user's own."""
     if not isinstance(value, str | PathLike):
         raise InputError(f"{name} is a path, got {_what(value)}.")
     return Path(value).expanduser()
@@ -80,11 +76,7 @@ def require_texts(value: object, name: str, *, functions: bool = False) -> None:
 
 
 def class_names_of(value: object, what: str) -> tuple[str, ...]:
-    """Names of classes in label order, also those of an array of NumPy.
-
-    Raises:
-        InputError: no sequence of texts, or one of them twice.
-    """
+    """Names of classes in label order, also those of an array of NumPy; all different."""
     value = value.tolist() if hasattr(value, "tolist") else value
     require_texts(value, f"{what}: class_names")
     assert isinstance(value, list | tuple)
@@ -110,11 +102,7 @@ def require_several(class_names: Sequence[str], source: str) -> None:
 
 
 def picked_rows(rows: object, name: str, count: int) -> "Tensor":
-    """(M,) indices of some of `count` samples, of a mask too; `name` as "the set: rows".
-
-    Raises:
-        InputError: they are none, or lie beyond the samples.
-    """
+    """(M,) indices of some of `count` samples, of a mask too; `name` as "the set: rows"."""
     import torch
 
     told, found = "", torch.empty(())

@@ -29,7 +29,7 @@ from latentdc.methods.context import ByClass, Context, Fill, State
 from latentdc.pictures import save_grid
 from latentdc.ranks import say
 from latentdc.run_folder import CHECKPOINTS, METRICS
-from latentdc.tracking import StepFile, tell_both, track_picture
+from latentdc.tracking import StepFile, track_picture
 
 _STATE, _SHARED, _CHECKSUMS = "state.json", "objective.safetensors", "checksums.json"
 _FILE = 100  # classes in a file, so that writing needs little memory beside the latents
@@ -52,6 +52,11 @@ def in_folder(folder: str | Path, context: Context) -> Context:
     folder, accelerator = Path(folder), context.accelerator
     metrics = StepFile(folder / METRICS, accelerator)
 
+    def tell(measures: Mapping[str, Any]) -> None:
+        metrics(measures)
+        if context.on_step is not None:
+            context.on_step(measures)
+
     def show(step: int, images: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
         path = folder / "grids" / f"step-{step:08d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +67,7 @@ def in_folder(folder: str | Path, context: Context) -> Context:
         context,
         load_state=lambda: load(folder / CHECKPOINTS, accelerator),
         save_state=lambda state: save(folder / CHECKPOINTS, state, accelerator),
-        on_step=tell_both(metrics, context.on_step),
+        on_step=tell,
         show=show,
         large=lambda shape, dtype, fill: _mapped(
             folder / _DECODED, shape, dtype, accelerator, fill
@@ -95,11 +100,7 @@ def _mapped(
 
 
 def save(folder: Path, state: State, accelerator: Accelerator) -> None:
-    """Write a state; all processes call this together.
-
-    Raises:
-        OSError: the disk is full; the former checkpoints stay, and nothing of this one.
-    """
+    """Write a state; all processes call this together. Of a full disk the last checkpoints stay."""
     final = folder / f"step-{state.step:08d}"
     part = folder / f"{final.name}.part"
     try:
@@ -150,10 +151,7 @@ def _write(part: Path, state: State, accelerator: Accelerator) -> None:
 def load(folder: Path, accelerator: Accelerator) -> State | None:
     """The newest state that is as it was written, on all processes the same; None: no one yet.
 
-    One that is damaged is passed over, which a warning says.
-
-    Raises:
-        InputError: there are some, and all are damaged.
+    One that is damaged is passed over, which a warning says; where all are, that is refused.
     """
 
     def newest() -> str | None:
@@ -222,12 +220,7 @@ def _damage_of(checkpoint: Path) -> str | None:
 
 
 def _files(checkpoint: Path) -> dict[str, str]:
-    """Checksums of the files of a checkpoint, by their names.
-
-    Raises:
-        OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError: the list is
-            damaged or absent.
-    """
+    """Checksums of the files of a checkpoint, by their names; raises what `_damage_of` catches."""
     content = io.read_json(checkpoint / _CHECKSUMS)
     files: dict[str, str] = content["files"]
     if content["list"] != io.fingerprint(files):

@@ -28,51 +28,33 @@ if TYPE_CHECKING:
 class _Command(NamedTuple):
     """A row of the table of commands."""
 
-    module: str  # imported when the command is called, or its arguments are asked for
+    module: str  # of latentdc, imported when the command is called, or its arguments asked for
     help: str
     dry_run: bool = False  # whether it takes minutes and has `--dry-run`
 
 
 COMMANDS = {
-    "distill": _Command("latentdc.distill", "prune, distil and evaluate a recipe", True),
-    "sweep": _Command(
-        "latentdc.sweep.__main__", "a table of runs over a grid of changes to a recipe", True
-    ),
-    "prune": _Command("latentdc.prune.__main__", "choose and save the core set of a recipe", True),
+    "distill": _Command("distill", "prune, distil and evaluate a recipe", True),
+    "sweep": _Command("sweep.__main__", "a table of runs over a grid of changes to a recipe", True),
+    "prune": _Command("prune.__main__", "choose and save the core set of a recipe", True),
     "experts": _Command(
-        "latentdc.experts.__main__", "train the experts that trajectory matching follows", True
+        "experts.__main__", "train the experts that trajectory matching follows", True
     ),
-    "evaluate": _Command(
-        "latentdc.evaluate.__main__", "score a synthetic set under a protocol", True
-    ),
-    "measure": _Command(
-        "latentdc.metrics.__main__", "storage, entropy, diversity and KID of a set", True
-    ),
-    "compare": _Command(
-        "latentdc.results.__main__", "tables and a picture of any number of results"
-    ),
-    "report": _Command("latentdc.report.__main__", "one HTML page of any runs"),
-    "train-prior": _Command(
-        "latentdc.priors.train.__main__", "train a small latent diffusion prior", True
-    ),
-    "convert-prior": _Command(
-        "latentdc.priors.convert.__main__", "make a prior of a CompVis checkpoint"
-    ),
-    "copy": _Command(
-        "latentdc.copying", "put a shipped recipe or sweep into this folder, to be edited"
-    ),
-    "list": _Command(
-        "latentdc.listing", "names that a recipe takes: methods, networks, rules, ..."
-    ),
-    "push": _Command(
-        "latentdc.synthetic.push", "push a run's synthetic set to the Hugging Face Hub"
-    ),
-    "push-prior": _Command("latentdc.priors.push", "push a prior to the Hugging Face Hub"),
+    "evaluate": _Command("evaluate.__main__", "score a synthetic set under a protocol", True),
+    "measure": _Command("metrics.__main__", "storage, entropy, diversity and KID of a set", True),
+    "compare": _Command("results.__main__", "tables and a picture of any number of results"),
+    "report": _Command("report.__main__", "one HTML page of any runs"),
+    "train-prior": _Command("priors.train.__main__", "train a small latent diffusion prior", True),
+    "convert-prior": _Command("priors.convert.__main__", "make a prior of a CompVis checkpoint"),
+    "copy": _Command("copying", "put a shipped recipe or sweep into this folder, to be edited"),
+    "list": _Command("listing", "names that a recipe takes: methods, networks, rules, ..."),
+    "push": _Command("synthetic.push", "push a run's synthetic set to the Hugging Face Hub"),
+    "push-prior": _Command("priors.push", "push a prior to the Hugging Face Hub"),
     "export": _Command(
-        "latentdc.synthetic.export", "write a synthetic set as image folder, tar, .pt or .npz"
+        "synthetic.export", "write a synthetic set as image folder, tar, .pt or .npz"
     ),
-    "verify": _Command("latentdc.verify", "whether the accuracies of a published set hold", True),
-    "env": _Command("latentdc.env", "versions and devices, for a report of a fault"),
+    "verify": _Command("verify", "whether the accuracies of a published set hold", True),
+    "env": _Command("env", "versions and devices, for a report of a fault"),
 }
 
 T = TypeVar("T")
@@ -153,12 +135,7 @@ def entry(command: str) -> Callable[..., None]:
 
 
 def parse(words: Sequence[str]) -> tuple[_Module, argparse.Namespace]:
-    """The module of the command that is named first, and its options.
-
-    Raises:
-        InputError: no such command.
-        SystemExit: wrong arguments, or all is done, such as by `--help`.
-    """
+    """The module of the command that is named first, and its options; `--help` ends here."""
     parser, commands = _whole_parser()
     name, *rest = words
     if name.startswith("-"):
@@ -200,27 +177,15 @@ def _whole_parser() -> tuple[Parser, dict[str, Parser]]:
 
 def complete(parser: Parser, name: str) -> _Module:
     """Import the module of a command and add its arguments, and those that commands share."""
-    module = cast(_Module, import_module(COMMANDS[name].module))
+    module = cast(_Module, import_module(f"latentdc.{COMMANDS[name].module}"))
     module.arguments(parser)
     if COMMANDS[name].dry_run:
-        _dry_run(parser)
-        _how_much(parser)
+        _add_common(parser)
     return module
 
 
-def _how_much(parser: Parser) -> None:
-    """Add what says how much is told of the work."""
-    level = parser.add_mutually_exclusive_group()
-    for letter, word, found, text in (
-        ("q", "quiet", logging.WARNING, "tell warnings and errors alone; results are printed"),
-        ("v", "verbose", logging.DEBUG, "tell more: the machine, and what each stage found"),
-    ):
-        names = f"-{letter}", f"--{word}"
-        level.add_argument(*names, dest="level", action="store_const", const=found, help=text)
-
-
-def _dry_run(parser: Parser) -> None:
-    """Add what a command that takes minutes has."""
+def _add_common(parser: Parser) -> None:
+    """Add what commands that take minutes have: dry runs, and how much is told of the work."""
     parser.add_argument(
         "--dry-run", action="store_true", help="print what it would do and cost; do nothing"
     )
@@ -233,6 +198,13 @@ def _dry_run(parser: Parser) -> None:
         metavar="RATE",
         help="tell a dry run's hours at so many 10^12 operations a second of each process",
     )
+    level = parser.add_mutually_exclusive_group()
+    for letter, word, found, text in (
+        ("q", "quiet", logging.WARNING, "tell warnings and errors alone; results are printed"),
+        ("v", "verbose", logging.DEBUG, "tell more: the machine, and what each stage found"),
+    ):
+        names = f"-{letter}", f"--{word}"
+        level.add_argument(*names, dest="level", action="store_const", const=found, help=text)
 
 
 def _positive(text: str) -> float:
@@ -278,12 +250,8 @@ class _Completion(argparse.Action):
                     action.complete = {shell: "_latentdc_recipes" for shell in _RECIPES}  # type: ignore[attr-defined]
                 elif action.type is Path:
                     action.complete = shtab.FILE  # type: ignore[attr-defined]
-        shipped = config.shipped_folder("recipes")
-        recipes = sorted(
-            path.relative_to(shipped).with_suffix("").as_posix() for path in shipped.rglob("*.yaml")
-        )
-        shell = str(values)
-        print(shtab.complete(whole, shell=shell, preamble=_RECIPES[shell] % " ".join(recipes)))
+        shell, recipes = str(values), " ".join(sorted(config.shipped_files("recipes")))
+        print(shtab.complete(whole, shell=shell, preamble=_RECIPES[shell] % recipes))
         raise SystemExit(0)
 
 

@@ -9,16 +9,10 @@ from latentdc.draws import key_seed
 
 
 def k_means(points: Any, clusters: int, seed: int, *keys: int | str) -> tuple[Tensor, Tensor]:
-    """Centres of the clusters and the cluster of each point, the best of three starts.
+    """(K, D) float32 centres of clusters and (N,) the cluster of each point; the best of 3 starts.
 
-    Args:
-        points: (N, D) float array or tensor.
-        clusters: at most so many.
-        seed: of the starts.
-        keys: of them, such as a class.
-
-    Returns:
-        (K, D) float32 and (N,) int64.
+    Of points (N, D), an array or tensor, in so many clusters at most. The starts have keys, such as
+    a class.
     """
     from sklearn.cluster import KMeans  # takes a second
 
@@ -29,14 +23,10 @@ def k_means(points: Any, clusters: int, seed: int, *keys: int | str) -> tuple[Te
 
 
 def inliers(points: Tensor, share: float, neighbours: int) -> Tensor:
-    """Ascending rows (M,) without the `share` of points of the highest local outlier factor.
+    """Ascending rows (M,) without the `share` of points (N, D) of the highest local outlier factor.
 
-    Breunig et al., "LOF: Identifying Density-Based Local Outliers", SIGMOD 2000.
-
-    Args:
-        points: (N, D).
-        share: that is left out, rounded down.
-        neighbours: that density is measured by; fewer where there are not as many.
+    Breunig et al., "LOF: Identifying Density-Based Local Outliers", SIGMOD 2000. The share is
+    rounded down; density is measured by `neighbours`, by fewer where there are not as many.
     """
     from sklearn.neighbors import LocalOutlierFactor
 

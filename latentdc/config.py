@@ -83,7 +83,7 @@ def find(name: str, folder: str) -> Path:
     except (OSError, RuntimeError) as error:  # too long, closed to us; no such user's home
         why = getattr(error, "strerror", None) or error
         raise InputError(f"no file {name[:300]}: {why}.") from error
-    known = sorted(str(p.relative_to(shipped).with_suffix("")) for p in shipped.rglob("*.yaml"))
+    known = sorted(shipped_files(folder))
     hint = nearest(path.stem, known)
     raise InputError(f"no file {name}, and latentdc brings none of that name{hint}: {known}.")
 
@@ -93,6 +93,13 @@ def shipped_folder(folder: str) -> Path:
     package = Path(str(files("latentdc")))
     inside = package / folder
     return inside if inside.is_dir() else package.parent / folder
+
+
+def shipped_files(folder: str) -> dict[str, Path]:
+    """The YAML files below a folder that the package brings, by their names."""
+    home = shipped_folder(folder)
+    files = sorted(home.rglob("*.yaml"))
+    return {path.relative_to(home).with_suffix("").as_posix(): path for path in files}
 
 
 def to_yaml(config: object) -> str:
@@ -116,13 +123,7 @@ def save(config: object, path: Path) -> None:
 def claim(recipe: object, folder: Path, *, may_change: Sequence[str] = ()) -> None:
     """Write the recipe into its run folder, or refuse a folder that another recipe made.
 
-    Args:
-        recipe: a dataclass instance.
-        folder: of the run; made if need be.
-        may_change: beginnings of dotted keys that a continued run may set anew.
-
-    Raises:
-        InputError: the folder holds a run whose recipe differs elsewhere.
+    `may_change` are the beginnings of dotted keys that a continued run may set anew.
     """
     refuse_other(recipe, folder, may_change=may_change)
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,10 +136,7 @@ def refuse_other(recipe: object, folder: Path, *, may_change: Sequence[str] = ()
     if not path.is_file():
         return
     # Keys that it lacks came later, and were at their defaults.
-    before, now = (
-        _flat(asdict(cast(Any, load(type(recipe), path)))),
-        _flat(asdict(cast(Any, recipe))),
-    )
+    before, now = (_flat(asdict(cast(Any, one))) for one in (load(type(recipe), path), recipe))
     differing = [
         f"{key} is {now.get(key)!r} and was {before.get(key)!r}"
         for key in sorted(before.keys() | now.keys())

@@ -21,11 +21,7 @@ def run(options: Namespace) -> None:
     """Copy the file, and say the command that takes it."""
     cli.one_process("latentdc copy")
     name, to = options.recipe, Path(options.to).expanduser()
-    shipped = config.shipped_folder("recipes")
-    known = {
-        path.relative_to(shipped).with_suffix("").as_posix(): path
-        for path in sorted(shipped.rglob("*.yaml"))
-    }
+    known = config.shipped_files("recipes")
     short = name.removeprefix("recipes/").removesuffix(".yaml")
     if short not in known:
         raise InputError(

@@ -39,11 +39,7 @@ def run(options: Namespace) -> None:
 
 
 def check(recipe: Recipe) -> None:
-    """Refuse what a recipe's parts say only together.
-
-    Raises:
-        InputError: unknown networks or protocol, or networks that cannot take the resolution.
-    """
+    """Refuse what a recipe's parts say only together."""
     check_vectors(recipe)
     size, kind = recipe.data.size, recipe.data.kind
     if recipe.matches:

@@ -31,8 +31,7 @@ _hearts: list["_Heart"] = []
 def connect_store(seconds: float) -> Any:
     """A connection of one's own to the launcher's store, which no collective blocks.
 
-    Args:
-        seconds: after which an answer counts as lost.
+    An answer that takes so many `seconds` counts as lost.
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
@@ -81,13 +80,7 @@ def meeting() -> Iterator[None]:
 
 
 class _Heart(threading.Thread):
-    """Counts up for its process, and ends it where another one is silent for too long.
-
-    Args:
-        rank: of this process.
-        processes: of the launch.
-        silence: seconds that are too long.
-    """
+    """Counts up for its process, and ends it where another one is silent for too many seconds."""
 
     def __init__(self, rank: int, processes: int, silence: float) -> None:
         super().__init__(name="heartbeat", daemon=True)

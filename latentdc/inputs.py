@@ -27,14 +27,8 @@ from latentdc.synthetic.synthetic_set import set_hash
 class OpenedSets:
     """Sets by their path or Hub id, each read once, in the classes of the real images.
 
-    Args:
-        data: how the real images are opened.
-        scorer: may name images, to check class numbers.
-        protocol: of the evaluation; its teachers likewise.
-        numbers: what class numbers of sets are; None where that is plain.
-        train: real images.
-        open_test: opens the test images, which class numbers are checked with.
-        accelerator: names the processes.
+    `numbers` says what class numbers of sets are. They are checked with the test images, by the
+    scorer or a teacher of the protocol.
     """
 
     def __init__(
@@ -54,20 +48,12 @@ class OpenedSets:
         self.read, self.open = cache(self._read), cache(self._open)
 
     def _read(self, name: str) -> Read:
-        """A set, and how its class numbers were read.
-
-        Raises:
-            InputError: there is none, or its class numbers can be read in two ways.
-        """
+        """A set, and how its class numbers were read."""
         with _advice():
             return open_set(find_set(name, numbers=self._numbers), self._train, self._data)
 
     def _open(self, name: str) -> SyntheticSet:
-        """A set whose class numbers fit its images; all processes call this together.
-
-        Raises:
-            InputError: there is none, or its class numbers are read wrongly.
-        """
+        """A set whose class numbers fit its images; all processes call this together."""
         found, data = self.read(name), self._data
         setting = Setting(
             test=runtime.main_first(self._accelerator, self._open_test),
@@ -99,13 +85,8 @@ def inputs_of(
     """Hash of what lies at each path that a method reads, by its key in the recipe.
 
     A path that is gone has none, nor has a set that cannot be read; where one is needed, it is
-    refused. The prior and the core set have hashes of their own.
-
-    Args:
-        sets: that it opens, by key.
-        opened: reads them.
-        weights: of the classifier that it asks; None where it asks none.
-        experts: that it follows.
+    refused. The prior and the core set have hashes of their own. `sets` are those that the method
+    opens, by key; `weights` of the classifier that it asks.
     """
     found = {}
     for key, name in sets.items():

@@ -350,9 +350,6 @@ def save_tensors(
     """Write tensors as one safetensors file, whole or not at all.
 
     The file's name counts in its checksum, so that no file is taken for its neighbour.
-
-    Raises:
-        OSError: the disk is full.
     """
     import safetensors.torch
 
@@ -365,13 +362,7 @@ def save_tensors(
 def load_tensors(path: Path, *, foreign: bool = False) -> "dict[str, Tensor]":
     """The tensors that `save_tensors` wrote, on the CPU; large ones are mapped from the file.
 
-    Args:
-        path: of the file.
-        foreign: whether a file of safetensors' own writer will do, which has no checksum.
-
-    Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: it is not as it was written.
+    Raises as `load_with_metadata`.
     """
     return load_with_metadata(path, foreign=foreign)[0]
 
@@ -379,7 +370,14 @@ def load_tensors(path: Path, *, foreign: bool = False) -> "dict[str, Tensor]":
 def load_with_metadata(
     path: Path, *, foreign: bool = False
 ) -> "tuple[dict[str, Tensor], dict[str, str]]":
-    """Tensors and metadata that `save_tensors` wrote; raises as `load_tensors`."""
+    """Tensors and metadata that `save_tensors` wrote.
+
+    `foreign` takes a file of safetensors' own writer too, which has no checksum.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: it is not as it was written.
+    """
     from safetensors import SafetensorError, safe_open
 
     require_file(path)

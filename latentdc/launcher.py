@@ -22,12 +22,7 @@ SHARDING = {  # by what Accelerate calls it, the variable in which it is set
 
 
 def refuse_ignored() -> None:
-    """Refuse what Accelerate's config asks for and no work here would take up.
-
-    Raises:
-        InputError: FSDP and the like, SageMaker's library, a TPU, gradient accumulation, dynamo,
-            fp8 or an unknown precision, or a device that is none.
-    """
+    """Refuse what Accelerate's config asks for and no work here would take up."""
     config = "Accelerate's config or launcher asks for"
     for name, variable in SHARDING.items():
         if os.environ.get(variable, "false").lower() in ("true", "1", "yes"):

@@ -126,15 +126,13 @@ TABLES: dict[str, Callable[[], Lines]] = {
 
 def _files(folder: str) -> Lines:
     """YAML files below a folder that the package brings, and their first line."""
-    home = config.shipped_folder(folder)
     lines = {}
-    for path in sorted(home.rglob("*.yaml")):
+    for name, path in config.shipped_files(folder).items():
         words = []
         for line in path.read_text(encoding="utf-8").splitlines():
             if not line.startswith("# "):
                 break
             words += line.removeprefix("# ").split()
-        name = path.relative_to(home).with_suffix("").as_posix()
         lines[name] = _sentence(" ".join(words))
     return lines
 

@@ -85,13 +85,7 @@ def same_making(facts: Mapping[str, object], kept: Mapping[str, object], recipe:
 def require_same_data(kept: Mapping[str, object], train: Dataset, folder: Path) -> None:
     """Refuse to go on with a finished set of other training images.
 
-    Args:
-        kept: provenance of the set; one that does not say its data is not refused.
-        train: all training images of today.
-        folder: of the run.
-
-    Raises:
-        InputError: images were added, removed or exchanged since.
+    Its provenance `kept` may not say its data, which is not refused.
     """
     made = kept.get("made")
     known = made.get("data_hash") if isinstance(made, Mapping) else None

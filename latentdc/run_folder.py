@@ -42,12 +42,7 @@ _BY_NAME = ("dataset_dict.json", "state.json", "cifar-10-batches-bin", "cifar-10
 def check_folder(recipe: Recipe, folder: Path, *, evaluates: bool = True) -> None:
     """Refuse a folder that the recipe can neither begin nor continue; writes nothing.
 
-    `evaluates` says whether the command does what the recipe evaluates.
-
-    Raises:
-        InputError: it cannot be written, lies among the images that the recipe opens, holds a run
-            of another recipe, files of a run whose recipe is missing, or results of a newer version
-            that the run would replace.
+    `evaluates` says whether the command does what the recipe evaluates, and so replaces results.
     """
     require_writable(folder)
     require_apart(recipe.data, folder)
@@ -63,11 +58,7 @@ def check_folder(recipe: Recipe, folder: Path, *, evaluates: bool = True) -> Non
 
 
 def claim_folder(recipe: Recipe, folder: Path, *, evaluates: bool = True) -> None:
-    """Write the recipe into its folder, which is made if need be.
-
-    Raises:
-        InputError: as `check_folder`.
-    """
+    """Write the recipe into its folder, which is checked, and made if need be."""
     check_folder(recipe, folder, evaluates=evaluates)
     folder.mkdir(parents=True, exist_ok=True)
     config.save(recipe, folder / config.RECIPE)
@@ -79,9 +70,6 @@ def require_apart(
     """Refuse a folder that would be read as images, tables or a class of the data set.
 
     `key` names another folder; `tables` says whether images or tables are written there.
-
-    Raises:
-        InputError: it lies in a folder of classes, or in one that is searched for tables or tars.
     """
     source = Path(data.source).expanduser()
     if data.kind != "images" or not source.is_dir():
@@ -138,11 +126,7 @@ def stage_seconds(
 
     Sampling tells those of its stages in the set's provenance; the steps of matching, which have a
     loss, are summed. Other methods have one stage, which is called after them. Networks that runs
-    share (scorers, classifiers, experts) are no part of it.
-
-    Args:
-        provenance: of the set.
-        steps: lines of `METRICS`, each with its `seconds`.
+    share (scorers, classifiers, experts) are no part of it. `steps` are the lines of `METRICS`.
     """
     sampled: Mapping[str, float] = provenance.get("seconds", {})
     found = dict(sampled)

@@ -180,8 +180,7 @@ def broadcast(accelerator: Accelerator, value: object) -> object:
 def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
     """The result of `work`, which the main process does before the others.
 
-    Raises:
-        InputError: what the main process refuses, all processes refuse together.
+    What it refuses, all processes refuse together.
     """
     result, refusal = _on_main(accelerator, work)
     _refuse(broadcast(accelerator, refusal))
@@ -191,8 +190,7 @@ def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
 def main_alone(accelerator: Accelerator, work: Callable[[], T]) -> T:
     """The result of `work` on every process; the main process alone does it.
 
-    Raises:
-        InputError: what the main process refuses, all processes refuse together.
+    What it refuses, all processes refuse together.
     """
     told = broadcast(accelerator, _on_main(accelerator, work))
     result, refusal = cast(tuple[T | None, str | None], told)
@@ -303,11 +301,7 @@ def stop_requests(accelerator: Accelerator) -> Iterator[Callable[[], bool]]:
 
 
 def gather_rows(rows: Tensor, accelerator: Accelerator) -> tuple[Tensor, int]:
-    """All processes' rows in the order of processes, whose counts may differ, without graphs.
-
-    Args:
-        rows: (N, ...) of this process.
-        accelerator: names the others.
+    """All processes' rows (N, ...), in the order of processes, without graphs; counts may differ.
 
     Returns:
         (sum of N, ...) and the index of this process's first row.

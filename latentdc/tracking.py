@@ -77,14 +77,9 @@ class Tell:
     def __call__(
         self, told: Mapping[str, Any], loss: Tensor, step: int, *, lr: float, due: bool
     ) -> None:
-        """Tell of a finished step.
+        """Tell of a finished step: its loss, (), and what is `told` to the caller beside it.
 
-        Args:
-            told: to the caller, beside `loss`.
-            loss: () of the step, which needs no gradients.
-            step: of the record, if it is due.
-            lr: learning rate.
-            due: whether the record is told.
+        `step` is that of the record, which is told where it is `due`.
         """
         self.total, self.count = self.total + loss, self.count + 1
         if due:
@@ -101,18 +96,6 @@ class Tell:
 def tell_with(on_step: OnStep | None, **facts: str) -> OnStep | None:
     """An `on_step` that adds these facts to what it is told; None of None."""
     return None if on_step is None else lambda measures: on_step({**facts, **measures})
-
-
-def tell_both(first: OnStep | None, second: OnStep | None) -> OnStep | None:
-    """An `on_step` that tells the first, and then the second; None of two Nones."""
-    if first is None or second is None:
-        return first or second
-
-    def tell(measures: Mapping[str, Any]) -> None:
-        first(measures)
-        second(measures)
-
-    return tell
 
 
 def _cut(path: Path, start: int) -> None:
@@ -135,14 +118,9 @@ def _step_of_line(line: str) -> float:
 def start_trackers(accelerator: Accelerator, recipe: str, name: str, folder: Path) -> None:
     """Begin a run in each tracker that the accelerator was made with.
 
-    Args:
-        accelerator: as of `runtime.start`.
-        recipe: YAML without paths; trackers get its keys flat, such as `distill.steps`.
-        name: of the run.
-        folder: of the run, where wandb's files go, too.
-
-    Raises:
-        InputError: a tracker cannot begin, as where nobody is logged in at it; others are ended.
+    Trackers get the keys of the recipe, YAML without paths, flat, such as `distill.steps`; wandb
+    writes into the folder of the run. One that cannot begin, as where nobody is logged in at it, is
+    refused, and the others are ended.
     """
     given = {"wandb": {"name": name, "dir": str(folder)}}
     config, wanted = flat(yaml.safe_load(recipe)), accelerator.log_with

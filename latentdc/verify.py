@@ -180,15 +180,9 @@ def _jobs(
 ) -> list[_Job]:
     """The recorded protocols, each with its results.
 
-    Args:
-        published: results to look at.
-        path: of their file.
-        seeds: trainings of each student; None takes as many as were published.
-        code: names of the user's own, which may be imported.
-
-    Raises:
-        InputError: a protocol that this version does not read the same, code of others, or seeds
-            that have no spread.
+    `seeds` are the trainings of each student, None as many as were published; `code` is the user's
+    own, which may be imported. Refused are protocols that this version does not read the same, code
+    of others, and seeds that have no spread.
     """
     jobs: dict[tuple[str, ...], _Job] = {}
     for one in published:
@@ -365,11 +359,7 @@ def _told(there: Result, here: Result, verdict: Verdict) -> str:
 def _require_same(
     jobs: Sequence[_Job], test: str, preprocessing: Mapping[str, object], source: str
 ) -> None:
-    """Refuse other test images, or images that students would see otherwise, before any training.
-
-    Raises:
-        InputError: says which.
-    """
+    """Refuse other test images, or images that students would see otherwise."""
     from latentdc.io import as_read_back
 
     for row in (row for _, rows in jobs for row in rows):

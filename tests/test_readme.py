@@ -20,7 +20,10 @@ from latentdc.synthetic import folder as layout
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
-MODULES = {module.removesuffix(".__main__"): name for name, (module, *_) in cli.COMMANDS.items()}
+MODULES = {
+    f"latentdc.{module.removesuffix('.__main__')}": name
+    for name, (module, *_) in cli.COMMANDS.items()
+}
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -137,8 +137,7 @@ def changes_for(name: str, names: Sequence[str], changes: Sequence[str]) -> list
 def check_names(names: Sequence[str]) -> None:
     """Refuse names of protocols that are empty or stand twice."""
     if "" in names or len(set(names)) < len(names):
-        known = sorted(p.stem for p in config.shipped_folder(_FOLDER).glob("*.yaml"))
         raise InputError(
             f"protocol= takes different names, such as protocol=[quick,rdc-hard], got {names}; "
-            f"latentdc brings {', '.join(known)}."
+            f"latentdc brings {', '.join(sorted(config.shipped_files(_FOLDER)))}."
         )

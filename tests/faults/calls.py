@@ -63,7 +63,7 @@ def warm() -> None:
     assert datasets and diffusers and sklearn and transformers
     torch.set_num_threads(1)
     for command in cli.COMMANDS.values():
-        import_module(command.module)
+        import_module(f"latentdc.{command.module}")
     for module in ("run", "evaluate.evaluate", "priors.diffusion", "experts.training"):
         import_module(f"latentdc.{module}")
 
