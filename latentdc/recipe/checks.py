@@ -55,13 +55,7 @@ def check_start(recipe: Any) -> None:
 def expand_home(spec: object, prefix: str, *paths: str) -> None:
     """Replace `~` at the beginning of those fields of a dataclass that hold paths.
 
-    Args:
-        spec: the instance.
-        prefix: dotted keys that lead to it, with a dot at the end.
-        paths: names of the fields.
-
-    Raises:
-        InputError: a name that no file system has.
+    Names that no file system has are refused.
     """
     for name in paths:
         value = getattr(spec, name)

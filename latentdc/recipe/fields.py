@@ -62,11 +62,11 @@ def build(
     root: type | None = None,
     base: T | None = None,
 ) -> T:
-    """An instance of the dataclass `schema` from a tree of YAML.
+    """An instance of the dataclass `schema` from a tree of YAML, its sections as mappings.
 
     Args:
         schema: a dataclass.
-        tree: its values by name; nested dataclasses are mappings.
+        tree: its values by name.
         prefix: dotted keys that lead here, with a dot at the end.
         root: dataclass that `prefix` starts in, whose keys are known; None means `schema` itself.
         base: gives what the tree leaves out; None means the defaults.

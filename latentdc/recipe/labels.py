@@ -145,11 +145,7 @@ class Teacher:
             )
 
     def check_size(self, resolution: int | None) -> None:
-        """Refuse a network of ours that does not exist, or cannot take images of so many pixels.
-
-        Raises:
-            InputError: says which can.
-        """
+        """Refuse a network of ours that does not exist, or cannot take images of so many pixels."""
         if pretrained(self.weights) is None:
             check_network(self.network, self.resolution or resolution, "images")
 

@@ -316,53 +316,48 @@ def _count(recipe: Any, images: int, shown: str) -> dict[str, Any]:
 
 
 class _MethodKind(NamedTuple):
-    """What a recipe has to know of a method.
+    """What a recipe has to know of a method; functions of other modules are `module:function`.
 
-    Attributes:
-        function: `module:function`, see `latentdc.methods.Method`.
-        sections: of a recipe (`MethodSections`) that the method takes whole.
-        prior: whether it works in the space of a prior.
-        check: of a whole recipe: refuses what does not go with the method, and returns the parts
-            that follow from it by their names in the recipe.
-        check_data: `module:function`, see `latentdc.methods.check_data`.
+    A check of a whole recipe refuses what does not go with the method, and returns the parts that
+    follow from it by their names in the recipe.
     """
 
-    function: str
-    sections: tuple[str, ...] = ()
-    prior: bool = False
-    check: Callable[[Any], dict[str, Any]] = lambda recipe: {}
-    check_data: str | None = None
+    function: str  # see `latentdc.methods.Method`
+    sections: tuple[str, ...]  # of a recipe (`MethodSections`), which the method takes whole
+    check: Callable[[Any], dict[str, Any]]
+    prior: bool = False  # whether it works in the space of a prior
+    check_data: str | None = None  # see `latentdc.methods.check_data`
 
 
 METHODS = {
     "matching": _MethodKind(
-        "latentdc.methods.matching:matching", ("distill",), True, _check_matching
+        "latentdc.methods.matching:matching", ("distill",), _check_matching, prior=True
     ),
     "sampling": _MethodKind(
         "latentdc.methods.sampling:sampling",
         ("sampling",),
-        True,
         _check_sampling,
-        "latentdc.methods.sampled:check_sample",
+        prior=True,
+        check_data="latentdc.methods.sampled:check_sample",
     ),
     "refine": _MethodKind(
         "latentdc.methods.refine:refine",
         ("sampling", "distill"),
-        True,
         _check_refine,
-        "latentdc.methods.refine:check_refine",
+        prior=True,
+        check_data="latentdc.methods.refine:check_refine",
     ),
-    "mosaic": _MethodKind("latentdc.methods.mosaics:mosaic", ("mosaic",), check=_check_mosaics),
+    "mosaic": _MethodKind("latentdc.methods.mosaics:mosaic", ("mosaic",), _check_mosaics),
     "rded": _MethodKind(
         "latentdc.methods.rded:rded",
         ("rded",),
-        check=_check_rded,
+        _check_rded,
         check_data="latentdc.methods.rded:check_crops",
     ),
     "selection": _MethodKind(
         "latentdc.methods.selection:selection",
         ("selection",),
-        check=_check_selection,
+        _check_selection,
         check_data="latentdc.methods.selection:check_selection",
     ),
 }
@@ -399,7 +394,7 @@ class MethodSettings:
             )
 
     def check(self, recipe: Any) -> dict[str, Any]:
-        """Refuse a recipe that does not go with the method; see `MethodKind.check`."""
+        """Refuse a recipe that does not go with the method; the parts that follow from it."""
         require(
             recipe.matches or not recipe.evaluate.learned_lr,
             f"evaluate.learned_lr needs a learning rate that was learned with the set, and "

@@ -169,15 +169,9 @@ def check_network(
     resolution: int | None = None,
     kind: Literal["images", "vectors"] | None = None,
 ) -> None:
-    """Refuse a name that no network has, or samples that it cannot take.
+    """Refuse a name that no network has, or samples of a data set that it cannot take.
 
-    Args:
-        name: of the network.
-        resolution: of its images, in pixels; None checks none.
-        kind: of the samples of a data set; None checks none.
-
-    Raises:
-        InputError: says the nearest name, or which resolutions are possible.
+    `resolution` is that of its images, in pixels, `kind` that of its samples; None checks none.
     """
     base, _ = parse_network(name)
     limits = limits_of(base)
@@ -214,7 +208,8 @@ def limits_of(base: str) -> Limits:
             f"unknown network {base!r}{nearest(name, SMALLEST)}; torchvision's classifiers that "
             f"can be students, behind {PREFIX!r}: {', '.join(SMALLEST)}."
         )
-    return Limits(1, SMALLEST[name], multiple=_patch_multiple(name))
+    patch = int(name.rpartition("_")[2]) if name.startswith("vit_") else 1
+    return Limits(1, SMALLEST[name], multiple=patch)
 
 
 def pretrained(weights: str | None) -> str | None:
@@ -227,8 +222,3 @@ def pretrained(weights: str | None) -> str | None:
         return "DEFAULT"
     name = (weights or "").removeprefix(PREFIX)
     return name if name != weights and name.isidentifier() else None
-
-
-def _patch_multiple(name: str) -> int:
-    """What the image size is a multiple of: the patch of a vision transformer, else 1."""
-    return int(name.rpartition("_")[2]) if name.startswith("vit_") else 1

@@ -218,9 +218,6 @@ def refuse_names(spec: object, where: str, *, given: Sequence[str] = (), prefix:
         where: it was found, for the message.
         given: dotted keys, or beginnings of them, that the user wrote.
         prefix: of the part's keys, with a dot at the end.
-
-    Raises:
-        InputError: says the key, and how to name one's own code.
     """
     for key, name in own_names(spec, prefix):
         if not any(f"{key}.".startswith(f"{one}.") for one in given):

@@ -275,9 +275,6 @@ def check_prune(prune: Prune, data: Data, *, classifies: bool = False) -> None:
     """Refuse a core set, network or weights that cannot be used, before anything is loaded.
 
     `classifies` says whether the method asks the scorer, whatever the core set is chosen by.
-
-    Raises:
-        InputError: a file that does not exist, an unknown network, or one too large for the images.
     """
     if classifies:
         _check_scorer(prune.scorer, data)

@@ -194,11 +194,7 @@ RULES = _Rules(
 
 
 def require_rule(name: str, key: str) -> Rule:
-    """The rule of that name.
-
-    Raises:
-        InputError: there is none; the nearest name is said.
-    """
+    """The rule of that name; another is refused with the nearest one."""
     if name not in RULES and not is_own(name):
         raise InputError(
             f"{key}: there is no rule {name!r}{nearest(name, RULES)}; known: {', '.join(RULES)}, "

@@ -119,11 +119,7 @@ class Recipe(MethodSections):
 
 
 def check_vectors(recipe: Recipe) -> None:
-    """Refuse parts of a run, as far as its method uses them, that are not of one kind.
-
-    Raises:
-        InputError: images with a space of vectors, or vectors with what is about images.
-    """
+    """Refuse parts of a run, as far as its method uses them, that are not of one kind."""
     kind = recipe.method.kind
     in_prior = kind in METHODS and METHODS[kind].prior
     if recipe.data.kind == "images":

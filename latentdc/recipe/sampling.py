@@ -384,11 +384,7 @@ class Sampling:
         return replace(self.select, kind=None) if self.chooses_noise else self.select
 
     def check_steps(self, steps: int) -> None:
-        """Refuse windows that lie outside of a schedule of so many steps.
-
-        Raises:
-            InputError: says which.
-        """
+        """Refuse windows that lie outside of a schedule of so many steps."""
         for name, guide in self.guides.items():
             window = guide.window
             require(

@@ -58,11 +58,7 @@ ALIASES = {  # of Cazenavette et al.'s first paper
 
 
 def subset_indices(name: str) -> tuple[int, ...]:
-    """ImageNet-1k indices of a subset's classes, in its order.
-
-    Raises:
-        InputError: an unknown subset; says the nearest name.
-    """
+    """ImageNet-1k indices of a subset's classes, in its order."""
     known = SUBSETS.get(ALIASES.get(name, name))
     if known is None:
         names = [*SUBSETS, *ALIASES]
@@ -73,13 +69,8 @@ def subset_indices(name: str) -> tuple[int, ...]:
 def subset_names(names: Sequence[str], subset: str, source: str) -> list[str]:
     """What a data set calls the classes of a subset, in the subset's order.
 
-    Args:
-        names: of the data set's classes, in label order: WordNet ids or ImageNet's names.
-        subset: its name.
-        source: of the data set, for messages.
-
-    Raises:
-        InputError: classes of the subset that the data set lacks, or has under two names.
+    `names` are those of its classes, in label order: WordNet ids or ImageNet's names. Classes of
+    the subset that it lacks, or has under two names, are refused.
     """
     called: dict[int, list[str]] = {}
     for position, name in enumerate(names):
@@ -120,9 +111,7 @@ def imagenet_indices(class_names: Sequence[str]) -> list[int]:
 def imagenet_index(name: str, position: int) -> int | None:
     """ImageNet-1k index of a class, or None where ImageNet has it not or the name fits several.
 
-    Args:
-        name: as of `imagenet_indices`.
-        position: of the class in its data set, which settles a name that several classes share.
+    `position`, of the class in its data set, settles a name that several classes share.
     """
     try:
         return _index(name, position)

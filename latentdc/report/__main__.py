@@ -61,11 +61,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _real_images(folder: Path) -> "Dataset":
-    """The training images of the first recipe at or below a folder.
-
-    Raises:
-        InputError: there is none, or its data cannot be opened.
-    """
+    """The training images of the first recipe at or below a folder."""
     found = sorted(folder.rglob(config.RECIPE), key=lambda path: (len(path.parts), str(path)))
     if not found:
         raise InputError(

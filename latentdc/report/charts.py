@@ -156,16 +156,11 @@ def plot(
     steps: Sequence[Mark] = (),
     levels: Mapping[str, float] | None = None,
 ) -> Chart:
-    """Lines and marks.
+    """Lines and marks, of a colour for each series.
 
-    Args:
-        series: of which each has a colour.
-        title: above the chart.
-        x_label: of the axis.
-        y_label: likewise.
-        log: the axis that is logarithmic where its values are far apart.
-        steps: points of a step line in grey, by growing x: the frontier.
-        levels: values of horizontal lines, by their names.
+    `log` names the axis that is logarithmic where its values are far apart. `steps` are the points
+    of a step line in grey, by growing x: the frontier. `levels` are values of horizontal lines, by
+    name.
     """
     points = [point for one in series for point in one.points]
     levels = levels or {}
@@ -233,11 +228,8 @@ def curve(name: str, steps: Sequence[float], values: Sequence[float]) -> Series:
 def histogram(name: str, values: np.ndarray, kept: np.ndarray, *, title: str) -> Chart:
     """How many samples have which score, those that were kept in another colour.
 
-    Args:
-        name: of the score.
-        values: (N,) finite scores; outliers (0.1 % at each end) share the outermost bars.
-        kept: (N,) whether each one was kept.
-        title: above the chart.
+    Of (N,) finite scores outliers, 0.1 % at each end, share the outermost bars; `kept` (N,) says
+    which were kept.
     """
     low, high = np.quantile(values, [0.001, 0.999])
     edges = np.linspace(low, max(high, low + 1e-6), 41)

@@ -75,8 +75,8 @@ def _panels(
     """A chart for each protocol and student in which two sets of other cost stand at least.
 
     `curves` names the line that a set is a point of; without, the sets that no other beats are
-    joined. Real images without the cost are a level each. `colors` has those of the sets that were
-    drawn before, and learns of the others.
+    joined. Real images without the cost are a level each. `colors` has those of sets that were
+    drawn before.
     """
     charts = []
     groups = list(groups_of(frame, value))

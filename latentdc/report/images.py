@@ -74,11 +74,7 @@ def captions(class_names: Sequence[str]) -> dict[str, str]:
 
 
 class Album:
-    """Encodes images as long as there is room in the page.
-
-    Args:
-        room: bytes of all images together.
-    """
+    """Encodes images as long as there is `room` in the page, bytes of all of them together."""
 
     def __init__(self, room: int) -> None:
         self.room = room
@@ -104,15 +100,9 @@ def synthetic_images(
     *,
     strip: bool,
 ) -> Gallery | None:
-    """Images by class, beside the nearest real one where real ones are given.
+    """Images by class, beside the nearest real one where real ones of the same size are given.
 
-    Args:
-        title: above them.
-        synthetic: images of a set; of vectors there is nothing to show.
-        counts: images of each class of the whole set.
-        album: encodes them.
-        real: training images of the same classes and resolution.
-        strip: as of `Gallery`.
+    `counts` are the images of each class of the whole set. Of vectors there is nothing to show.
     """
     if synthetic.kind != "images":
         return None
@@ -154,10 +144,7 @@ def _shown(rows: Sequence[ClassImages], counts: Sequence[int]) -> str:
 def nearest_real(image: Tensor, real: Dataset, members: Tensor) -> tuple[int, float]:
     """The row of the real image that differs least, and the root mean square difference of levels.
 
-    Args:
-        image: (3, H, W) uint8.
-        real: training images of the same size.
-        members: (M,) rows to choose from.
+    Of an image (3, H, W) uint8, among the real images at the rows `members` (M,).
     """
     best = (-1, float("inf"))
     for rows in members.split(_CHUNK):

@@ -53,7 +53,7 @@ def write(
     frame: pd.DataFrame | None = None,
     begun: str | None = None,
 ) -> Path:
-    """Write the page of runs, whole or not at all.
+    """Write the page of runs, whole or not at all; returns its path.
 
     Args:
         path: of the file.
@@ -64,9 +64,6 @@ def write(
         value: `accuracy` or `top5`.
         frame: of `read_runs`, in place of the results there; one of sets of one name and size.
         begun: the command that made all of it; None tells that of each run.
-
-    Returns:
-        The path.
 
     Raises:
         InputError: a place that holds nothing to report, a damaged file, no set of that name, or no

@@ -83,9 +83,6 @@ def open_runs(
     Returns:
         The runs, and a frame as of `read_runs` in which times of distillation are filled in; None
         where nothing was evaluated.
-
-    Raises:
-        InputError: a place that holds none of these, or a damaged file.
     """
     paths = [Path(one).expanduser() for one in given]
     files = [file for path in paths for file in _results(path)]

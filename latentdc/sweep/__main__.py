@@ -104,11 +104,7 @@ def _costs(
 
 
 def _chosen(given: Sequence[str], sweep: spec.Sweep) -> dict[str, list[str]]:
-    """Names by axis, of `--only`, where `60` may stand for `60 %`.
-
-    Raises:
-        InputError: no AXIS=NAME, or one that the sweep does not have.
-    """
+    """Names by axis, of `--only`, where `60` may stand for `60 %`."""
     chosen: dict[str, list[str]] = {}
     for one in given:
         axis = next((a for a in sweep.axes if one.startswith(f"{a}=")), one.partition("=")[0])

@@ -38,16 +38,9 @@ def picture(axes: Mapping[str, Axis], wanted: Sequence[Point], results: ByPoint)
     """A row of panels for each student, and one of times; the last axis runs across each panel.
 
     Columns are the combinations of all axes but the last two, curves the names of the axis before
-    the last. Error bars are the sample standard deviations of the table; where there is no result
-    is a gap. The random row is grey and dashed; where it differs between curves, each has its own.
-
-    Args:
-        axes: names by axis, without the one of repetitions.
-        wanted: all points of the sweep.
-        results: of the finished ones.
-
-    Returns:
-        The figure; None without a finished cell.
+    the last; the axis of repetitions is none of them. Error bars are the sample standard deviations
+    of the table; where there is no result is a gap. The random row is grey and dashed; where it
+    differs between curves, each has its own. None without a finished cell.
     """
     from matplotlib.figure import Figure
 

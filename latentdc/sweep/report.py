@@ -25,12 +25,12 @@ def write(sweep: Sweep, cells: Cells, folder: Path, begun: str | None = None) ->
 
     `begun` is the command, for the page.
     """
-    results, wanted = _collect(cells, folder), list(cells)
+    homes = shared_runs(cells, folder)
+    results, wanted = _collect(cells, homes, folder), list(cells)
     axes, shown = pool(sweep, results)
     short = list(dict.fromkeys(_without(sweep, point) for point in wanted))
     if sweep.against:
         text = _against(sweep, results)
-        homes = shared_runs(cells, folder)
         text += _stages(sweep, {p: cell_stages(cell_folder(folder, homes[p])) for p in results})
         text += f"\n{missing}" if (missing := _unfinished(wanted, results)) else ""
     else:
@@ -44,18 +44,14 @@ def write(sweep: Sweep, cells: Cells, folder: Path, begun: str | None = None) ->
     return text
 
 
-def _collect(cells: Cells, folder: Path) -> dict[Point, list[Result]]:
-    """The results of the finished cells, by every point that shares their run; perhaps none.
-
-    `run` names these points, `seconds` are those of all distillation steps.
-    """
+def _collect(cells: Cells, homes: Mapping[Point, Point], folder: Path) -> dict[Point, list[Result]]:
+    """The results of the finished cells, by every point that shares their run, which they name."""
     found: dict[Point, list[Result]] = {}
-    home = shared_runs(cells, folder)
-    for first in dict.fromkeys(home[point] for point in cells):
+    for first in dict.fromkeys(homes[point] for point in cells):
         target = cell_folder(folder, first)
         if not is_finished(cells[first], target):
             continue
-        points = [point for point in cells if home[point] == first]
+        points = [point for point in cells if homes[point] == first]
         name = " and ".join(", ".join(point) for point in points)
         named = [replace(result, run=name) for result in cell_results(target)]
         found |= dict.fromkeys(points, named)

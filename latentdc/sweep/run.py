@@ -22,7 +22,7 @@ from latentdc.priors.files import WeightsMissing
 from latentdc.priors.load import load_prior
 from latentdc.prune.score import score_dataset
 from latentdc.prune.select import most_kept
-from latentdc.recipe import Data, Recipe
+from latentdc.recipe import Recipe
 from latentdc.recipe.identity import changed, facts_of
 from latentdc.results.result import RESULTS, Result, Results, load
 from latentdc.run import run
@@ -190,25 +190,18 @@ def check_cells(
     """Refuse what any cell would refuse when its turn comes; every data set is opened once.
 
     Given core sets, and those of experts, are checked when their turn comes.
-
-    Raises:
-        InputError: a budget that the data does not allow, a class that keeps fewer images than are
-            distilled of it, a cell that would move nothing, or whose experts are missing or were
-            made otherwise.
     """
-    opened: list[tuple[Data, dict[str, int]]] = []
+    opened: dict[str, dict[str, int]] = {}  # sizes of classes, by the settings of the data
     for point, recipe in cells.items():
         try:
             _check_moves(recipe)
             _check_experts(recipe, words.get(point, ()))
             if recipe.prune.coreset is not None or recipe.objective.kind == "mtt":
                 continue
-            sizes = next((sizes for data, sizes in opened if data == recipe.data), None)
-            if sizes is None:
+            if (data := repr(recipe.data)) not in opened:
                 read = partial(open_dataset, recipe.data, "train")
-                sizes = class_sizes(runtime.main_first(accelerator, read))
-                opened.append((recipe.data, sizes))
-            _check_budget(recipe, sizes)
+                opened[data] = class_sizes(runtime.main_first(accelerator, read))
+            _check_budget(recipe, opened[data])
         except InputError as error:
             raise InputError(f"cell {'/'.join(point)}: {error}") from error
 
@@ -255,10 +248,8 @@ def _share_scores(
 ) -> Path | None:
     """Score by all rules that the sweep asks this recipe's scorer for, unless that is done.
 
-    Another process that scores the same is waited for. `others` are the recipes of all cells.
-
-    Returns:
-        The folder of the scores; None where the cell needs none.
+    Another process that scores the same is waited for. Returns the folder of the scores; None where
+    the cell needs none.
     """
     home = _scores_folder(recipe, folder)
     if home is None:

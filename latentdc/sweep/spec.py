@@ -113,11 +113,7 @@ def slug(name: str) -> str:
 
 
 def require_names(chosen: dict[str, list[str]], axes: dict[str, Axis], what: str) -> None:
-    """Refuse axes and names on them that a sweep does not have.
-
-    Raises:
-        InputError: with the nearest ones.
-    """
+    """Refuse axes and names on them that a sweep does not have."""
     for axis, names in chosen.items():
         if axis not in axes:
             raise InputError(
@@ -140,14 +136,13 @@ def expand(
 ) -> Cells:
     """The recipe of every point, the last axis running fastest.
 
+    Points that the recipe does not allow are refused, and recipes that push.
+
     Args:
         sweep: what varies.
         overrides: of all cells alike, beside the sweep's; those of a point win over them.
         only: names by axis of the wanted cells; others that the recipe does not allow are left out.
         check: refuses what a recipe's parts say only together.
-
-    Raises:
-        InputError: a wanted point that the recipe does not allow, or a recipe that pushes.
     """
     path = config.find(sweep.recipe, "recipes")
     cells: Cells = {}
@@ -176,11 +171,7 @@ def expand(
 
 
 def wanted_points(cells: Cells, sweep: Sweep, only: Mapping[str, Sequence[str]]) -> list[Point]:
-    """Points of the cells whose names are listed.
-
-    Raises:
-        InputError: there is none.
-    """
+    """Points of the cells whose names are listed; none is refused."""
     points = [p for p in cells if _named(dict(zip(sweep.axes, p, strict=True)))(only)]
     if not points:
         raise InputError("no cell is left; the sweep skips all that --only names, or everything.")
