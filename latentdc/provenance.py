@@ -99,9 +99,7 @@ def require_same_data(kept: Mapping[str, object], train: Dataset, folder: Path) 
 
 def _told_section(recipe: Recipe) -> Any:
     """What beside `distill` settles the recipe's method; None where nothing does."""
-    kind = recipe.method.kind
-    names = METHODS[kind].sections if kind in METHODS else ()
-    return next((getattr(recipe, name) for name in names if name != "distill"), None)
+    return next((getattr(recipe, name) for name in recipe.sections if name != "distill"), None)
 
 
 def circumstances(

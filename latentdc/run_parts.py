@@ -1,7 +1,12 @@
-"""What a run opens before it scores or trains anything, and what it lends its method."""
+"""What a run opens before it scores or trains anything, and what it lends its method.
 
-from collections.abc import Callable
+Sets at the paths of its recipe are opened here too, and what lies there is hashed.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -11,12 +16,12 @@ from latentdc.checkpoint import in_folder
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_used, preprocessing, whole_pictures
 from latentdc.errors import InputError
+from latentdc.evaluate.class_numbers import check_numbers, open_classifier
 from latentdc.evaluate.loading import recipe_protocol
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.experts.files import ExpertFiles, ReplayBuffers, open_experts
 from latentdc.experts.training import training_snapshots
-from latentdc.inputs import OpenedSets, inputs_of
 from latentdc.methods import asks_classifier, takes_prior
 from latentdc.methods.context import Context, Picture
 from latentdc.modes import precision_of
@@ -29,7 +34,12 @@ from latentdc.priors.load import load_prior, warn_if_slow
 from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.scorer_training import real_classifier, trained_as_long
 from latentdc.recipe import Recipe
+from latentdc.recipe.identity import file_digest
 from latentdc.recipe.protocol import EvalProtocol
+from latentdc.synthetic import SyntheticSet
+from latentdc.synthetic.foreign.naming import Read
+from latentdc.synthetic.open import find_set, open_set
+from latentdc.synthetic.synthetic_set import set_hash
 from latentdc.training import OnStep
 
 
@@ -155,15 +165,7 @@ def method_context(
     recipe, data, scorer = parts.recipe, parts.recipe.data, parts.recipe.prune.scorer
     mean = scorer.mean or data.mean
     seen = Normalization(mean, scorer.std or data.std)
-    sets = OpenedSets(
-        data,
-        scorer,
-        parts.protocol,
-        recipe.selection.numbers,
-        train=parts.train,
-        open_test=parts.open_test,
-        accelerator=accelerator,
-    )
+    sets = OpenedSets(parts, accelerator)
     context = Context(
         ipc=recipe.ipc,
         seed=recipe.seed,
@@ -190,9 +192,7 @@ def method_context(
         ),
         open_set=sets.open,
         objective=parts.objective,
-        inputs=inputs_of(
-            recipe.opened_sets, sets, scorer.weights if parts.classifier else None, parts.experts
-        ),
+        inputs=sets.inputs(),
         on_step=on_step,
     )
     return in_folder(folder, context)
@@ -214,3 +214,66 @@ def with_snapshots(context: Context, coreset: Dataset, parts: Parts, trainings: 
             accelerator=context.accelerator,
         ),
     )
+
+
+# ---- What lies at the paths of a recipe ----
+
+
+class OpenedSets:
+    """Sets by their path or Hub id, each read once, in the classes of a run's real images.
+
+    The recipe says what their class numbers are, where that is not plain. They are checked with the
+    test images, by the scorer or a teacher of the protocol.
+    """
+
+    def __init__(self, parts: Parts, accelerator: Accelerator) -> None:
+        self._parts, self._accelerator = parts, accelerator
+        self.read, self.open = cache(self._read), cache(self._open)
+
+    def _read(self, name: str) -> Read:
+        """A set, and how its class numbers were read."""
+        recipe = self._parts.recipe
+        with _advice():
+            found = find_set(name, numbers=recipe.selection.numbers)
+            return open_set(found, self._parts.train, recipe.data)
+
+    def _open(self, name: str) -> SyntheticSet:
+        """A set whose class numbers fit its images; all processes call this together."""
+        found, parts, data = self.read(name), self._parts, self._parts.recipe.data
+        setting = Setting(
+            test=runtime.main_first(self._accelerator, parts.open_test),
+            normalization=Normalization(data.mean, data.std),
+            accelerator=self._accelerator,
+            train=parts.train,
+        )
+        known = (data, parts.recipe.prune.scorer, [parts.protocol], parts.train, setting)
+        with _advice():
+            check_numbers({name: found}, setting, lambda: open_classifier(*known))
+        return found[0]
+
+    def inputs(self) -> dict[str, str]:
+        """Hash of what lies at each path that the method reads, by its key in the recipe.
+
+        A path that is gone has none, nor has a set that cannot be read; where one is needed, it is
+        refused. The prior and the core set have hashes of their own.
+        """
+        parts, found = self._parts, dict[str, str]()
+        for key, name in parts.recipe.opened_sets.items():
+            if Path(name).exists():
+                with suppress(InputError):
+                    found[key] = set_hash(self.read(name)[0])
+        weights = parts.recipe.prune.scorer.weights
+        if parts.classifier is not None and weights is not None and Path(weights).is_file():
+            found["prune.scorer.weights"] = file_digest(weights)
+        if parts.experts is not None:
+            found["objective.trajectory.experts"] = parts.experts.contents
+        return found
+
+
+@contextmanager
+def _advice() -> Iterator[None]:
+    """Say of numbers what a recipe says, in place of the command that scores such sets."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace("--numbers ", "selection.numbers=")) from error

@@ -376,8 +376,7 @@ def use_threads(threads: int | None) -> int:
     `accelerate launch` sets one thread per process, which leaves cores idle.
     """
     if threads is None:
-        local = ranks.local_processes()
-        threads = max(1, cores() // local)
+        threads = max(1, cores() // ranks.local_processes())
     torch.set_num_threads(threads)
     return threads
 

@@ -28,6 +28,7 @@ from latentdc.modes import in_plain_modes
 from latentdc.networks.build import forward_work, try_network
 from latentdc.preprocessing import Preprocessing
 from latentdc.recipe import BASELINES
+from latentdc.recipe.labels import OWN
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import Result, Results
 from latentdc.synthetic.folder import networks_of
@@ -151,11 +152,11 @@ def score_sets(
     results = Results()
     for name, row in rows.items():
         one = row.of_seed(0)
-        facts = (
-            soft_labels.own_label_facts(one)
-            if labelling is None
-            else labelling.facts(row.hashes, one)
-        )
+        facts: dict[str, object] = {}
+        if labelling is not None:
+            facts = labelling.facts(row.hashes, one)
+        elif one.soft_labels is not None:
+            facts = {"source": OWN, "label_bytes": one.soft_labels.nbytes}
         for student in protocol.students:
             top1, top5 = zip(*accuracies[name, student], strict=True)
             results.append(

@@ -21,7 +21,7 @@ from latentdc.images import place, send
 from latentdc.prune.scorers import AT_ONCE
 from latentdc.ranks import progress
 from latentdc.recipe.identity import changed
-from latentdc.recipe.labels import OWN, Labels
+from latentdc.recipe.labels import Labels
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
@@ -106,12 +106,6 @@ def own_labels(labelled: SyntheticSet, labels: Labels, device: torch.device) -> 
     """The logits (N, C) that a set has itself (TESLA, DATM), which replace hard labels; or None."""
     soft = labelled.soft_labels
     return None if soft is None else Fixed(soft.to(device), labels)
-
-
-def own_label_facts(labelled: SyntheticSet) -> dict[str, object]:
-    """What a set's own soft labels are and cost, in JSON's types; empty where there are none."""
-    soft = labelled.soft_labels
-    return {} if soft is None else {"source": OWN, "label_bytes": soft.nbytes}
 
 
 def fitting_store(

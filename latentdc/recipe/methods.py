@@ -235,15 +235,22 @@ def _check_trim(share: float, kind: str) -> None:
     require(share == 0 or not told, f"distill.trim.share={share}, but {told}")
 
 
+def _check_cells(recipe: Any) -> dict[str, Any]:
+    """Refuse vectors, and cells of fewer than 2 px."""
+    size, kind, grid = recipe.data.resolution, recipe.method.kind, recipe.settings.grid
+    require_images(recipe.data, f"method.kind={kind}")
+    require(
+        size >= 2 * grid or grid == 1,
+        f"data.resolution={size} leaves cells of {size // grid} px in a grid of {grid}; take a "
+        f"smaller {kind}.grid.",
+    )
+    return {}
+
+
 def _check_mosaics(recipe: Any) -> dict[str, Any]:
-    _check_cells(recipe, recipe.mosaic.grid)
+    _check_cells(recipe)
     grid = recipe.mosaic.grid
     return _count(recipe, grid**2 * recipe.ipc, f"mosaics of {grid} x {grid}")
-
-
-def _check_rded(recipe: Any) -> dict[str, Any]:
-    _check_cells(recipe, recipe.rded.grid)
-    return {}
 
 
 def _check_selection(recipe: Any) -> dict[str, Any]:
@@ -289,16 +296,6 @@ def _check_refine(recipe: Any) -> dict[str, Any]:
     )
     _check_sampling(recipe)
     return {**_check_matching(recipe), "distill": replace(recipe.distill, init="sampled")}
-
-
-def _check_cells(recipe: Any, grid: int) -> None:
-    size, kind = recipe.data.resolution, recipe.method.kind
-    require_images(recipe.data, f"method.kind={kind}")
-    require(
-        size >= 2 * grid or grid == 1,
-        f"data.resolution={size} leaves cells of {size // grid} px in a grid of {grid}; take a "
-        f"smaller {kind}.grid.",
-    )
 
 
 def _count(recipe: Any, images: int, shown: str) -> dict[str, Any]:
@@ -351,7 +348,7 @@ METHODS = {
     "rded": _MethodKind(
         "latentdc.methods.rded:rded",
         ("rded",),
-        _check_rded,
+        _check_cells,
         check_data="latentdc.methods.rded:check_crops",
     ),
     "selection": _MethodKind(

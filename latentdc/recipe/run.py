@@ -56,12 +56,16 @@ class Recipe(MethodSections):
             object.__setattr__(self, name, part)
 
     @property
+    def sections(self) -> tuple[str, ...]:
+        """Names of the sections that its method takes; none of one of your own."""
+        kind = self.method.kind
+        return METHODS[kind].sections if kind in METHODS else ()
+
+    @property
     def settings(self) -> Any:
         """The method's settings: a section whole, several as a tuple, or your own one's options."""
-        if self.method.kind not in METHODS:
-            return self.method.options
-        found = tuple(getattr(self, name) for name in METHODS[self.method.kind].sections)
-        return found[0] if len(found) == 1 else found
+        found = tuple(getattr(self, name) for name in self.sections)
+        return self.method.options if not found else found[0] if len(found) == 1 else found
 
     @property
     def launch(self) -> dict[str, Any]:
@@ -71,8 +75,7 @@ class Recipe(MethodSections):
     @property
     def matches(self) -> bool:
         """Whether its method optimises for an objective."""
-        kind = self.method.kind
-        return kind in METHODS and "distill" in METHODS[kind].sections
+        return "distill" in self.sections
 
     @property
     def follows_experts(self) -> bool:
@@ -82,8 +85,7 @@ class Recipe(MethodSections):
     @property
     def samples(self) -> bool:
         """Whether its method samples images from the prior."""
-        kind = self.method.kind
-        return kind in METHODS and "sampling" in METHODS[kind].sections
+        return "sampling" in self.sections
 
     @property
     def opened_sets(self) -> dict[str, str]:

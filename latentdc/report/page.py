@@ -21,11 +21,10 @@ from latentdc.plain_text import in_page
 from latentdc.published import published
 from latentdc.recipe import BASELINES
 from latentdc.recipe.rules import RULES
-from latentdc.report.charts import Chart, histogram
+from latentdc.report.charts import Chart, histogram, shown
 from latentdc.report.curves import accuracy_charts, step_charts
 from latentdc.report.images import Album, Gallery, ends_of_ranking, synthetic_images
 from latentdc.report.runs import Run, of_same_set, open_runs
-from latentdc.report.tables import shown
 from latentdc.results import comparison
 from latentdc.results.result import by_seed, deviation, plus_minus
 

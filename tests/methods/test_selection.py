@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from latentdc import inputs
+from latentdc import run_parts
 from latentdc.data.open import open_splits
 from latentdc.distill import main as distill
 from latentdc.errors import InputError
@@ -256,7 +256,7 @@ def test_class_numbers_of_a_pool_must_fit_its_images(tmp_path, monkeypatch, caps
         for row in train.members(label)[:20].tolist():
             image = Image.fromarray(train.images[row].permute(1, 2, 0).numpy())
             image.save(tmp_path / "pool" / folder / f"{row}.png")
-    monkeypatch.setattr(inputs, "open_classifier", lambda *_: ("judge", Means(train)))
+    monkeypatch.setattr(run_parts, "open_classifier", lambda *_: ("judge", Means(train)))
     words = [
         *("digits_ipc1", "data.resolution=8", "data.classes=['0', '1']", "prune.keep=1"),
         *("method.kind=selection", "selection.select.kind=random", "selection.pool=pool"),
