@@ -100,7 +100,7 @@ def _mapped(
 
 
 def save(folder: Path, state: State, accelerator: Accelerator) -> None:
-    """Write a state; all processes call this together. Of a full disk the last checkpoints stay."""
+    """Write a state; all processes call this together. On a full disk the last ones stay."""
     final = folder / f"step-{state.step:08d}"
     part = folder / f"{final.name}.part"
     try:

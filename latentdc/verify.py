@@ -181,8 +181,8 @@ def _jobs(
     """The recorded protocols, each with its results.
 
     `seeds` are the trainings of each student, None as many as were published; `code` is the user's
-    own, which may be imported. Refused are protocols that this version does not read the same, code
-    of others, and seeds that have no spread.
+    own, which may be imported. Protocols that this version does not read the same, code of others,
+    and seeds that have no spread are refused.
     """
     jobs: dict[tuple[str, ...], _Job] = {}
     for one in published:

@@ -102,7 +102,7 @@ def open_setting(recipe: Recipe, output: Path) -> tuple[Setting, Dataset]:
 
 
 def _with_network(one: SyntheticSet, source: SetSource, recipe: Recipe) -> SyntheticSet:
-    """A set with the networks of its making that it does not tell, as those of earlier versions."""
+    """A set with the networks of its making, which those of earlier versions do not tell."""
     method = one.provenance.get("method")
     if source.is_core or method not in (None, recipe.method.kind):
         return one

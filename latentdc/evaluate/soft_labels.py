@@ -71,7 +71,7 @@ class Fixed:
 
 @dataclass
 class _Stored:
-    """Read from a store, epoch by epoch, which it has so many of as are `stored`."""
+    """Read from a store of so many epochs, one after another."""
 
     store: label_store.LabelStore
     stored: int
@@ -294,7 +294,7 @@ class Labelling:
 def open_labelling(protocol: EvalProtocol, setting: Setting) -> Labelling | None:
     """The teachers of a protocol, loaded or trained, and checked; None where labels are hard.
 
-    The protocol has its budget in steps. Refused is what `open_teachers` refuses, and stored labels
+    The protocol has its budget in steps. What `open_teachers` refuses is refused, and stored labels
     without a folder.
     """
     labels = protocol.labels

@@ -60,8 +60,8 @@ class Ensemble(nn.Module):
 def open_teachers(protocol: EvalProtocol, setting: Setting) -> tuple[Ensemble, float]:
     """The teachers of a protocol, and their accuracy on real images, which is beyond chance.
 
-    The protocol has its budget in steps. Refused are teachers that do not fit, lack a class or are
-    at chance, and a protocol that restricts them to other classes than the data set's.
+    The protocol has its budget in steps. Teachers that do not fit, lack a class or are at chance
+    are refused, and a protocol that restricts them to other classes than the data set's.
     """
     _require_classes(protocol, setting.test)
     teachers = protocol.labels.teachers

@@ -110,8 +110,8 @@ def initial_latents(
     """Encoded core-set images, no image twice, and rows of the class embedding.
 
     Every draw is keyed by its class, so that a process needs to know only its own. In place of
-    encoded images z is drawn from a standard normal (`from_noise`), or is of those `given`, (C *
-    ipc, *latent_shape) of all classes.
+    encoding images z is drawn from a standard normal (`from_noise`), or taken from `given`, the z
+    of all classes, class by class.
     """
     place = match_classes(coreset.class_names, prior)
 

@@ -60,10 +60,10 @@ def own_guides(settings: Sampling, prior: DiffusionPrior, **batch: Any) -> dict[
 
 @torch.no_grad()  # as `sampling` makes them
 def try_own_guides(prior: DiffusionPrior, settings: Sampling, class_name: str, label: int) -> None:
-    """One step of two random latents through each guide of one's own.
+    """One step of two random latents of some class through each guide of one's own.
 
-    Of some class, by its name and its label in the prior. Refused are guides that fail, or return
-    no state whose mean is finite and has the shape of the latents.
+    The label is that of the prior. Guides that fail, or return no state whose mean is finite and
+    has the shape of the latents, are refused.
     """
     source = torch.Generator().manual_seed(0)
 

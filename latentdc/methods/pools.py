@@ -168,9 +168,12 @@ def moments_offset(groups: Tensor, mean: Tensor, std: Tensor, *, skew: float) ->
     """(G,) how badly the moments of groups (G, K, D) fit the mean and std (D,) of their class.
 
     Zhao et al., "Taming Diffusion for Dataset Distillation with High Representativeness" (D3HR),
-    ICML 2025, https://arxiv.org/abs/2505.18399: ||mean - mu|| + ||std - sigma|| + w ||skewness||, w
-    = 0.1. As in the released code the skewness is one sample's, over its D features, in place of
-    one feature's over the samples. A group of one image has no std, and the second term is 0.
+    ICML 2025, https://arxiv.org/abs/2505.18399:
+
+    ||mean - mu|| + ||std - sigma|| + w ||skewness||, w = 0.1.
+
+    As in the released code the skewness is one sample's, over its D features, in place of one
+    feature's over the samples. A group of one image has no std, and the second term is 0.
     """
     offset: Tensor = (groups.mean(dim=1) - mean).norm(dim=1)
     if groups.shape[1] > 1:

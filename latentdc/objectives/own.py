@@ -27,8 +27,8 @@ def own_match(
 ) -> Callable[[Network, Iterable[Tensor], Sequence[Tensor], Sequence[int]], Tensor]:
     """The loss of some classes, as `Classwise` takes it, of a function of one class.
 
-    It is tried on random images by a student of the name `network`. Refused is one that is not
-    there, fails, or returns no finite () loss that depends on the synthetic images.
+    A student of the name `network` tries it on random images. A function that is not there, fails,
+    or returns no finite () loss that depends on the synthetic images is refused.
     """
     function: _OfClass = resolve(kind, "objective.kind")
     label = f"objective.kind={kind.partition('#')[0]}"

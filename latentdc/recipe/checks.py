@@ -23,7 +23,7 @@ def require_once(names: Sequence[str], key: str) -> None:
 
 
 def require_least(spec: object, prefix: str, **least: float) -> None:
-    """Refuse fields of a dataclass that are below their least number; null is none.
+    """Refuse fields of a dataclass that are below their least number; null passes.
 
     The `prefix` of its dotted keys ends with a dot, here and below.
     """
@@ -33,14 +33,14 @@ def require_least(spec: object, prefix: str, **least: float) -> None:
 
 
 def require_positive(spec: object, prefix: str, *names: str) -> None:
-    """Refuse fields of a dataclass that are not above 0; null is."""
+    """Refuse fields of a dataclass that are not above 0; null passes."""
     for name in names:
         value = getattr(spec, name)
         require(value is None or value > 0, f"{prefix}{name} is positive, got {value}.")
 
 
 def require_below_one(spec: object, prefix: str, *names: str) -> None:
-    """Refuse fields of a dataclass that are not in [0, 1); null is."""
+    """Refuse fields of a dataclass that are not in [0, 1); null passes."""
     for name in names:
         value = getattr(spec, name)
         require(value is None or 0 <= value < 1, f"{prefix}{name} is in [0, 1), got {value}.")

@@ -123,7 +123,7 @@ def written(
 ) -> str:
     """All tables under their captions, in one of `FORMATS`; other arguments as of `tables`.
 
-    That of LaTeX is with booktabs.
+    LaTeX's are with booktabs.
     """
     if kind == "csv":
         return _csv(frame, against, value)

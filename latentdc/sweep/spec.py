@@ -171,7 +171,7 @@ def expand(
 
 
 def wanted_points(cells: Cells, sweep: Sweep, only: Mapping[str, Sequence[str]]) -> list[Point]:
-    """Points of the cells whose names are listed; none is refused."""
+    """Points of the cells whose names are listed, one at least."""
     points = [p for p in cells if _named(dict(zip(sweep.axes, p, strict=True)))(only)]
     if not points:
         raise InputError("no cell is left; the sweep skips all that --only names, or everything.")
