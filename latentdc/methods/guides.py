@@ -325,7 +325,9 @@ def transport(
 
     def pull(state: StepState) -> StepState:
         points = torch.cat([state.x0.detach(), finished]).flatten(1)
-        plan = sinkhorn(_squared(points, centres), masses, epsilon, iterations)[: len(state.x0)]
+        distances = torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist")
+        cost = distances.square() / points.shape[1]
+        plan = sinkhorn(cost, masses, epsilon, iterations)[: len(state.x0)]
         target = (plan / plan.sum(dim=1, keepdim=True)) @ centres
         away = state.x0 - target.view_as(state.x0)
         return state.with_x0(state.x0 - scale * away, consistent=True)
@@ -402,13 +404,6 @@ def _gradient_by_x0(state: StepState, loss: Callable[[Tensor], Tensor]) -> Tenso
         [gradient] = torch.autograd.grad(loss(x0), x0)
     moved: Tensor = gradient / state.alpha**0.5
     return moved
-
-
-def _squared(points: Tensor, others: Tensor) -> Tensor:
-    """(n, m) mean squared differences of values."""
-    distances = torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist")
-    squared: Tensor = distances.square() / points.shape[1]
-    return squared
 
 
 def _rms(values: Tensor) -> Tensor:

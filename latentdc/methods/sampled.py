@@ -59,12 +59,10 @@ class Networks:
     def open(self) -> None:
         """Open all that will be asked; what the context lacks is refused."""
         settings = self._settings
-        if "influence" in settings.guides:
-            self.snapshots  # noqa: B018
-        if settings.learns:
-            self.student  # noqa: B018
-        if settings.asks_classifier:
-            self.classifier  # noqa: B018
+        asked = {"snapshots": "influence" in settings.guides, "student": settings.learns}
+        for name, wanted in {**asked, "classifier": settings.asks_classifier}.items():
+            if wanted:
+                getattr(self, name)
 
 
 # ---- Before ----

@@ -112,7 +112,10 @@ def _sample_classes(
     finished = {label: torch.empty(0, *prior.latent_shape) for label in own}
     done = 0 if saved is None else saved.step
     if saved is not None:
-        finished |= _restored(saved, own, seconds)
+        for name, before in zip(_STAGES, saved.shared["seconds"].tolist(), strict=True):
+            seconds[name] += before
+        known = saved.tensors(own)
+        finished |= {label: parts["z"] for label, parts in known.items() if "z" in parts}
     facts = {**facts, "processes": accelerator.num_processes}
     finished = {label: z.to(accelerator.device) for label, z in finished.items()}
     left = _batches(
@@ -156,25 +159,18 @@ def _sample_classes(
     return finished
 
 
-def _restored(saved: State, own: range, seconds: dict[str, float]) -> dict[int, Tensor]:
-    """Latents that were sampled before, by class; the seconds that they took are added."""
-    for name, before in zip(_STAGES, saved.shared["seconds"].tolist(), strict=True):
-        seconds[name] += before
-    return {label: parts["z"] for label, parts in saved.tensors(own).items() if "z" in parts}
-
-
-def _batches(images: Sequence[ImageKeys], size: int, *, apart: bool) -> list[ImageKeys]:
-    """Images in their order, `size` at a time; if `apart` of one class at a time."""
-    runs = images if apart else [[image for run in images for image in run]]
-    return [run[at : at + size] for run in runs for at in range(0, len(run), size)]
-
-
 def _facts(
     real: Dataset, prior: DiffusionPrior, settings: Sampling, context: Context
 ) -> dict[str, Any]:
     """What a saved state belongs to."""
     walked = asdict(replace(settings, checkpoint_seconds=0.0))
     return {**context.facts(real, prior), "sampling": io.as_read_back(walked)}
+
+
+def _batches(images: Sequence[ImageKeys], size: int, *, apart: bool) -> list[ImageKeys]:
+    """Images in their order, `size` at a time; if `apart` of one class at a time."""
+    runs = images if apart else [[image for run in images for image in run]]
+    return [run[at : at + size] for run in runs for at in range(0, len(run), size)]
 
 
 class ClassSampler:

@@ -59,8 +59,9 @@ class Classwise:
 
     @property
     def scope(self) -> Literal["class", "set"]:
-        """See `Objective.scope`."""
-        return "set" if self.students.see_all_classes else "class"
+        """`set` where the student of a step depends on images of classes besides the compared."""
+        students = self.students
+        return "set" if students.outer > 1 or students.normalises_batches else "class"
 
     @with_gradients
     def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:
@@ -152,11 +153,6 @@ class Students:
             network, **self.sizes, count=num_classes, batch=settings.loops.batch_syn
         )
         self.living: Network | None = None  # of a run that is not over
-
-    @property
-    def see_all_classes(self) -> bool:
-        """Whether the student of a step depends on images of classes other than the compared."""
-        return self.outer > 1 or self.normalises_batches
 
     def of(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Network:
         """The student of a step; arguments as of `Objective.accumulate`, `synthetic` detached."""
