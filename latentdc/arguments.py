@@ -42,6 +42,24 @@ def require_whole(value: object, name: str, *, least: int = 1, most: float = mat
     return int(value)
 
 
+def require_shares(values: Any, count: int, name: str) -> tuple[float, ...]:
+    """As many shares in [0, 1], such as numbers of NumPy or a tensor of torch, as Python's."""
+    values = values.tolist() if hasattr(values, "tolist") else values
+    listed = values if isinstance(values, list | tuple) else [values]
+    found = [one.item() if hasattr(one, "item") else one for one in listed]
+    strange = [
+        one
+        for one in found
+        if not isinstance(one, int | float) or isinstance(one, bool) or not 0 <= one <= 1  # nor NaN
+    ]
+    if strange or len(found) != count or not found:
+        got = show(strange[0]) if strange else f"{len(found)} for {count} sets"
+        raise InputError(
+            f"{name} are shares in [0, 1], one for each seed's set, got {got}; for 50 % write 0.5."
+        )
+    return tuple(map(float, found))
+
+
 def require_seed(value: object) -> int:
     """A seed of draws, such as a number of NumPy, as Python's."""
     if not isinstance(value, Integral) or isinstance(value, bool):

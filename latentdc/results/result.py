@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from latentdc.arguments import require_shares
 from latentdc.errors import InputError
 from latentdc.io import as_read_back, read_json, write_json
 from latentdc.locks import locked
@@ -61,6 +62,9 @@ class Result:
         seconds: of the distillation; None where there was none.
         machine: where it was computed: versions, device, threads, processes, precision, commit.
 
+    Raises:
+        InputError: accuracies that are no shares, or not one for each seed's set.
+
     Examples:
         >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
         >>> coreset = latentdc.prune_dataset(train, latentdc.Prune(score="random", keep=0.1))
@@ -92,6 +96,12 @@ class Result:
     image_bytes: int | None = None
     seconds: float | None = None
     machine: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for name in ("accuracies", "top5"):
+            if (values := getattr(self, name)) is not None:
+                shares = require_shares(values, len(self.hashes), f"{name} of {show(self.set)}")
+                object.__setattr__(self, name, shares)
 
     @property
     def mean(self) -> float:
@@ -208,10 +218,7 @@ def save(path: Path, results: Iterable[Result]) -> None:
     """
     results = list(results)
     if (twice := _twice(results)) is not None:
-        raise InputError(
-            f"{path}: results have {twice.student} on {show(twice.set)} twice; leave one out, or "
-            "add them with merge."
-        )
+        raise InputError(f"{path}: {twice.student} on {show(twice.set)} twice; add them by merge.")
     write_json(path, to_json(results))
 
 

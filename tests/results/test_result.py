@@ -4,7 +4,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from latentdc.errors import InputError
 from latentdc.recipe.labels import Labels, Teacher, Views
@@ -143,9 +145,28 @@ def test_results_of_several_calls_are_added_though_they_repeat_each_other(tmp_pa
     again = replace(one, accuracies=(0.5, 0.7))
     merge(path, [one, result("other"), again])
     assert [each.accuracies for each in load(path)] == [(0.5, 0.7), (0.5, 0.7)]
-    with pytest.raises(InputError, match=r"convnet3@4 on 'distilled' twice; .* merge"):
+    with pytest.raises(InputError, match=r"convnet3@4 on 'distilled' twice; add them by merge"):
         save(path, [one, result("other"), again])
     assert len(load(path)) == 2
+
+
+def test_accuracies_are_shares_of_any_kind_of_number(tmp_path):
+    for given in (np.array([0.5, 0.75]), torch.tensor([0.5, 0.75]), [np.float32(0.5), 0.75]):
+        save(tmp_path / "results.json", [replace(result(), accuracies=given)])
+        assert load(tmp_path / "results.json")[0].accuracies == (0.5, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        *(((50.0, 70.0), "50.0"), ((math.nan, 0.5), "nan"), (("0.5", "0.7"), "'0.5'")),
+        *(((True, 0.5), "True"), ((), "0 for 2"), ((0.5,), "1 for 2"), (0.5, "1 for 2")),
+    ],
+)
+def test_accuracies_that_are_no_shares_are_refused(given, got):
+    for key in ("accuracies", "top5"):
+        with pytest.raises(InputError, match=rf"{key} of 'distilled' .* got {got}.*50 % write 0.5"):
+            replace(result(), **{key: given})
 
 
 def means(path):
