@@ -129,7 +129,7 @@ def cifar_split(
 def _names(path: Path) -> list[str]:
     try:
         require_file(path)
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"cannot read the class names {path}: {error}; unpack the archive again."

@@ -382,7 +382,7 @@ def _require_inside(name: PurePosixPath, path: Path) -> None:
 
 
 def _of_text(content: bytes) -> _Value:
-    text = one_form(content.decode("utf-8", errors="replace").strip())
+    text = one_form(content.decode("utf-8-sig", errors="replace").strip())
     if re.fullmatch(r"[+-]?\d{1,18}", text):
         return int(text) if int(text) >= 0 else None
     return text or None

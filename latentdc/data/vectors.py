@@ -128,7 +128,7 @@ def class_names(data: Data, train: StoredVectors) -> list[str]:
             )
         return [str(label) for label in range(int(train.labels.max()) + 1)]
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}.") from error
     names = [line.strip() for line in lines if line.strip()]

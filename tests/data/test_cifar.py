@@ -62,6 +62,13 @@ def test_rows_are_images_in_the_order_of_the_files(tmp_path):
     assert torch.equal(train.images, torch.from_numpy(pixels.reshape(10, 3, 32, 32)))
 
 
+def test_the_mark_that_windows_puts_before_names_is_no_part_of_the_first(tmp_path):
+    folder = ten(tmp_path)
+    names = (folder / "batches.meta.txt").read_bytes()
+    (folder / "batches.meta.txt").write_bytes(b"\xef\xbb\xbf" + names)
+    assert open_dataset(data(folder), "test").class_names == tuple(TEN)
+
+
 def test_an_image_has_the_hash_of_its_png_in_a_folder(tmp_path):
     binary = open_dataset(data(ten(tmp_path)), "test")
     for label, row in zip(range(9, -1, -1), draw(10, 9), strict=True):

@@ -293,6 +293,14 @@ def test_a_label_of_no_sense_and_a_sample_that_stands_twice_are_refused(tmp_path
         opened(tmp_path / "b")
 
 
+def test_the_mark_that_windows_puts_before_text_is_no_part_of_a_label(tmp_path):
+    marked = {
+        name: b"\xef\xbb\xbf" + text for name, text in shard(0, [0, 1]).items() if "cls" in name
+    }
+    write(tmp_path / "a/train.tar", shard(0, [0, 1, 0, 1]) | marked)
+    assert opened(tmp_path / "a").class_names == ("0", "1")
+
+
 def test_labels_that_contradict_each_other_are_told(tmp_path, capsys):
     members = shard(0, [0, 1, 2]) | {"0000.json": b'{"label": "zero"}'}  # a name may be of a number
     write(tmp_path / "a/train.tar", members | {"0001.json": b'{"label": 1, "width": 8}'})

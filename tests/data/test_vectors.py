@@ -73,6 +73,12 @@ def test_classes_have_the_names_of_the_file_and_can_be_chosen(tmp_path):
     assert torch.equal(chosen.images[chosen.labels == 0], whole.images[whole.labels == 3])
 
 
+def test_the_mark_that_windows_puts_before_names_is_no_part_of_the_first(tmp_path):
+    folder = write(tmp_path / "named", per_class=3)
+    (folder / "classes.txt").write_bytes(b"\xef\xbb\xbfrun\r\njump\r\nswim\r\nfly\r\n")
+    assert open_dataset(data(folder), "test").class_names == ("run", "jump", "swim", "fly")
+
+
 def broken(**changes):
     """The vectors or labels of a file, changed."""
     vectors, labels = clusters(5, seed=1)

@@ -318,7 +318,7 @@ def class_names(classes: Classes, file: Path | None) -> tuple[str, ...]:
         )
         return wordnet_ids() if count == _IMAGENET else tuple(f"class_{i}" for i in range(count))
     try:
-        names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+        names = tuple(line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {file}: {error}") from error
     require(
