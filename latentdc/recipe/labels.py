@@ -7,15 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from latentdc.recipe.checks import (
-    expand_home,
-    require,
-    require_below_one,
-    require_least,
-    require_normalization,
-    require_once,
-    require_positive,
-)
+from latentdc.recipe import checks
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.identity import changed, file_digest, idle
 from latentdc.recipe.networks import PRETRAINED, check_network, pretrained
@@ -65,33 +57,33 @@ class Views:
         check_fields(self, "views.")
         if self.randaugment is not None:
             operations, magnitude = self.randaugment
-            require(
+            checks.require(
                 operations >= 1 and 0 <= magnitude <= 30,
                 "views.randaugment is [operations >= 1, magnitude from 0 to 30], got "
                 f"{list(self.randaugment)}; the usual one is [2, 9].",
             )
         for key, least in {"shuffle": 2, "pad": 1, "cells": 2}.items():
             value = getattr(self, key)
-            require(
+            checks.require(
                 value is None or value >= least,
                 f"views.{key} is at least {least}, or null for none, got {value}.",
             )
         if self.crop is not None:
-            require(
+            checks.require(
                 0 < self.crop[0] <= self.crop[1] <= 1,
                 f"views.crop is a range of shares in (0, 1], got {list(self.crop)}; such as "
                 "[0.08, 1.0].",
             )
-        require(
+        checks.require(
             self.cells is None or self.crop is not None,
             "views.cells says where views.crop cuts; give both, such as crop: [0.08, 1.0].",
         )
-        require(
+        checks.require(
             0 <= self.jitter <= 1 and self.lighting >= 0,
             f"views.jitter is in [0, 1] and views.lighting at least 0, got {self.jitter} and "
             f"{self.lighting}.",
         )
-        require_positive(self, "views.", "mix_alpha")
+        checks.require_positive(self, "views.", "mix_alpha")
 
     @property
     def change(self) -> bool:
@@ -133,12 +125,12 @@ class Teacher:
 
     def __post_init__(self) -> None:
         check_fields(self, "labels.teachers.")
-        expand_home(self, "labels.teachers.", "weights")
+        checks.expand_home(self, "labels.teachers.", "weights")
         self.check_size(None)
-        require_positive(self, "labels.teachers.", "epochs", "lr", "batch", "resolution")
-        require_normalization(self.mean, self.std, "labels.teachers.")
+        checks.require_positive(self, "labels.teachers.", "epochs", "lr", "batch", "resolution")
+        checks.require_normalization(self.mean, self.std, "labels.teachers.")
         if self._in_file():
-            require(
+            checks.require(
                 Path(str(self.weights)).is_file(),
                 f"labels.teachers.weights: there is no file {self.weights}; give a safetensors "
                 f"file, {PRETRAINED!r}, or leave it out to train the network.",
@@ -202,26 +194,26 @@ class Labels:
 
     def __post_init__(self) -> None:
         check_fields(self, "labels.")
-        require_once(self.restricted_to, "labels.restricted_to")
+        checks.require_once(self.restricted_to, "labels.restricted_to")
         soft = self.source in _SOFT
-        require(
+        checks.require(
             bool(self.teachers) or not soft,
             f"labels.source {self.source} needs labels.teachers, such as "
             "[{network: resnet18, weights: torchvision}].",
         )
-        require(
+        checks.require(
             soft or not self.teachers,
             f"labels.source hard has no labels.teachers, got {len(self.teachers)}; write "
             "labels.teachers=[] and labels.loss=ce, or take fixed, online or stored.",
         )
-        require(
+        checks.require(
             soft or self.loss == "ce",
             f"labels.loss {self.loss} compares logits with a teacher's; with hard labels use ce.",
         )
-        require_positive(self, "labels.", "temperature", "soft_weight")
-        require_below_one(self, "labels.", "smoothing")
-        require_least(self, "labels.", hard_weight=0, epochs=1, top=1)
-        require(
+        checks.require_positive(self, "labels.", "temperature", "soft_weight")
+        checks.require_below_one(self, "labels.", "smoothing")
+        checks.require_least(self, "labels.", hard_weight=0, epochs=1, top=1)
+        checks.require(
             self.source == "stored"
             or (self.epochs, self.precision, self.top) == (None, "float16", None),
             "labels.epochs, precision and top say how labels are stored; set labels.source=stored.",

@@ -3,14 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from latentdc.recipe.checks import (
-    check_augment,
-    expand_home,
-    require,
-    require_below_one,
-    require_least,
-    require_positive,
-)
+from latentdc.recipe import checks
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.own import Own
 
@@ -37,14 +30,14 @@ class Loops:
 
     def __post_init__(self) -> None:
         check_fields(self, "objective.loops.")
-        require_least(self, "objective.loops.", outer=1, inner=1, batch_syn=1)
-        require_positive(self, "objective.loops.", "lr_student")
+        checks.require_least(self, "objective.loops.", outer=1, inner=1, batch_syn=1)
+        checks.require_positive(self, "objective.loops.", "lr_student")
 
     def resolve(self, ipc: int) -> "Loops":
         """The loops with both numbers; those published for this ipc in place of null."""
         if self.outer is not None and self.inner is not None:
             return self
-        require(
+        checks.require(
             ipc in _LOOPS,
             "objective.loops: DC has numbers of its own for ipc "
             f"{', '.join(map(str, _LOOPS))}, and none for ipc={ipc}; give objective.loops.outer "
@@ -83,14 +76,16 @@ class Trajectory:
 
     def __post_init__(self) -> None:
         check_fields(self, "objective.trajectory.")
-        expand_home(self, "objective.trajectory.", "experts")
+        checks.expand_home(self, "objective.trajectory.", "experts")
         least = dict.fromkeys(("expert_epochs", "max_start_epoch", "syn_steps", "batch_syn"), 1)
-        require_least(self, "objective.trajectory.", **least)
-        require(
+        checks.require_least(self, "objective.trajectory.", **least)
+        checks.require(
             0 < self.lr_student <= 1,
             f"objective.trajectory.lr_student is in (0, 1], got {self.lr_student}.",
         )
-        require(0 <= self.lr_lr <= 1, f"objective.trajectory.lr_lr is in [0, 1], got {self.lr_lr}.")
+        checks.require(
+            0 <= self.lr_lr <= 1, f"objective.trajectory.lr_lr is in [0, 1], got {self.lr_lr}."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +110,11 @@ class Denoising:
 
     def __post_init__(self) -> None:
         check_fields(self, "objective.denoise.")
-        require(
+        checks.require(
             0 < self.share <= 1,
             f"objective.denoise.share is of the schedule, in (0, 1], got {self.share}.",
         )
-        require_least(self, "objective.denoise.", noises=1, largest=0)
+        checks.require_least(self, "objective.denoise.", noises=1, largest=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +153,8 @@ class ObjectiveSettings:
 
     def __post_init__(self) -> None:
         check_fields(self, "objective.")
-        require(self.batch >= 1, f"objective.batch is at least 1 image, got {self.batch}.")
-        check_augment(self.augment, "objective.augment")
+        checks.require(self.batch >= 1, f"objective.batch is at least 1 image, got {self.batch}.")
+        checks.check_augment(self.augment, "objective.augment")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +184,7 @@ class Experts:
 
     def __post_init__(self) -> None:
         check_fields(self, "experts.")
-        require_least(self, "experts.", count=1, epochs=1, batch=1)
-        require_positive(self, "experts.", "lr")
-        require_below_one(self, "experts.", "momentum")
-        check_augment(self.augment, "experts.augment")
+        checks.require_least(self, "experts.", count=1, epochs=1, batch=1)
+        checks.require_positive(self, "experts.", "lr")
+        checks.require_below_one(self, "experts.", "momentum")
+        checks.check_augment(self.augment, "experts.augment")

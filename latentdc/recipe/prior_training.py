@@ -2,28 +2,23 @@
 
 from dataclasses import dataclass, field
 
-from latentdc.recipe.checks import (
-    check_start,
-    expand_home,
-    require,
-    require_below_one,
-    require_least,
-    require_positive,
-)
+from latentdc.recipe import checks
 from latentdc.recipe.data import Data, require_images
 from latentdc.recipe.fields import check_fields
 
 
 def _check(settings: "AutoencoderTraining | UNetTraining", prefix: str, *counts: str) -> None:
     """Refuse counts and rates that no training has, and widths beside groups of 16 channels."""
-    require_least(settings, prefix, **dict.fromkeys((*counts, "layers", "steps", "batch"), 1))
+    checks.require_least(
+        settings, prefix, **dict.fromkeys((*counts, "layers", "steps", "batch"), 1)
+    )
     widths = settings.channels
-    require(
+    checks.require(
         bool(widths) and all(width > 0 and width % 16 == 0 for width in widths),
         f"{prefix}channels has a positive multiple of 16 for each level, got {widths}.",
     )
-    require_positive(settings, prefix, "lr")
-    require_below_one(settings, prefix, "ema")
+    checks.require_positive(settings, prefix, "lr")
+    checks.require_below_one(settings, prefix, "ema")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +50,7 @@ class AutoencoderTraining:
     def __post_init__(self) -> None:
         check_fields(self, "autoencoder.")
         _check(self, "autoencoder.", "latent_channels")
-        require_least(self, "autoencoder.", kl=0, edges=0)
+        checks.require_least(self, "autoencoder.", kl=0, edges=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +74,10 @@ class Terms:
     def __post_init__(self) -> None:
         check_fields(self, "unet.terms.")
         weights = ("representativeness", "diversity", "magnitude", "inversion")
-        require_least(self, "unet.terms.", **dict.fromkeys(weights, 0))
-        require(self.memory >= 1, f"unet.terms.memory is at least 1 latent, got {self.memory}.")
+        checks.require_least(self, "unet.terms.", **dict.fromkeys(weights, 0))
+        checks.require(
+            self.memory >= 1, f"unet.terms.memory is at least 1 latent, got {self.memory}."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,20 +116,20 @@ class UNetTraining:
     def __post_init__(self) -> None:
         check_fields(self, "unet.")
         _check(self, "unet.", "condition", "heads")
-        require(
+        checks.require(
             all(width % self.heads == 0 for width in self.channels),
             f"unet.channels are multiples of unet.heads={self.heads}, got {self.channels}.",
         )
-        require(
+        checks.require(
             len(self.channels) == len(self.attention),
             f"unet.attention has one flag per level of unet.channels, got "
             f"{len(self.attention)} flags for {len(self.channels)} levels.",
         )
-        require(
+        checks.require(
             self.min_snr is None or self.min_snr > 0,
             f"unet.min_snr is positive or null, got {self.min_snr}.",
         )
-        require(0 < self.drop < 1, f"unet.drop is a share in (0, 1), got {self.drop}.")
+        checks.require(0 < self.drop < 1, f"unet.drop is a share in (0, 1), got {self.drop}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +159,9 @@ class PriorRecipe:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        expand_home(self, "", "output", "start")
-        check_start(self)
-        require(
+        checks.expand_home(self, "", "output", "start")
+        checks.check_start(self)
+        checks.require(
             self.checkpoint_every >= 1,
             f"checkpoint_every is at least 1 step, got {self.checkpoint_every}.",
         )

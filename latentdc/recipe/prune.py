@@ -6,14 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from latentdc.errors import counted
-from latentdc.recipe.checks import (
-    expand_home,
-    require,
-    require_below_one,
-    require_least,
-    require_normalization,
-    require_positive,
-)
+from latentdc.recipe import checks
 from latentdc.recipe.data import Data, refuse_image_keys
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.networks import check_network, pretrained
@@ -62,15 +55,15 @@ class Scorer:
 
     def __post_init__(self) -> None:
         check_fields(self, "prune.scorer.")
-        expand_home(self, "prune.scorer.", "weights")
-        require_normalization(self.mean, self.std, "prune.scorer.")
-        require_least(self, "prune.scorer.", epochs=1, batch=1, runs=1)
-        require_positive(self, "prune.scorer.", "lr")
-        require(
+        checks.expand_home(self, "prune.scorer.", "weights")
+        checks.require_normalization(self.mean, self.std, "prune.scorer.")
+        checks.require_least(self, "prune.scorer.", epochs=1, batch=1, runs=1)
+        checks.require_positive(self, "prune.scorer.", "lr")
+        checks.require(
             self.infobatch is None or 0 < self.infobatch < 1,
             f"prune.scorer.infobatch is a probability in (0, 1), got {self.infobatch}.",
         )
-        require(
+        checks.require(
             self.resolution is None or self.resolution >= 8,
             f"prune.scorer.resolution is in pixels and at least 8, got {self.resolution}.",
         )
@@ -117,14 +110,14 @@ class RuleSettings:
     def __post_init__(self) -> None:
         check_fields(self, "prune.rules.")
         rule = require_rule(self.base, "prune.rules.base")
-        require(
+        checks.require(
             not rule.chooses,
             f"prune.rules.base ranks images, and {self.base} chooses sets; such as aum or loss.",
         )
-        require_below_one(self, "prune.rules.", "cutoff")
+        checks.require_below_one(self, "prune.rules.", "cutoff")
         counts = {"strata": 1, "neighbours": 1, "span": 3, "subsets": 2, "groups": 1, "clusters": 1}
-        require_least(self, "prune.rules.", **counts, gamma=0, diversity=0, alpha=0, beta=0)
-        require(0 < self.decay < 1, f"prune.rules.decay is in (0, 1), got {self.decay}.")
+        checks.require_least(self, "prune.rules.", **counts, gamma=0, diversity=0, alpha=0, beta=0)
+        checks.require(0 < self.decay < 1, f"prune.rules.decay is in (0, 1), got {self.decay}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,19 +167,19 @@ class Prune:
 
     def __post_init__(self) -> None:
         check_fields(self, "prune.")
-        expand_home(self, "prune.", "coreset", "scores", "features")
-        require(
+        checks.expand_home(self, "prune.", "coreset", "scores", "features")
+        checks.require(
             0 < self.keep <= 1,
             f"prune.keep is a share in (0, 1], got {self.keep}; for 20 % write 0.2.",
         )
         budgets = [self.keep < 1, self.count is not None, self.times_ipc is not None]
-        require(
+        checks.require(
             sum(budgets) <= 1,
             "prune.keep, prune.count and prune.times_ipc are three ways to say how much is kept; "
             "give one of them.",
         )
-        require_least(self, "prune.", count=1, times_ipc=1)
-        require(
+        checks.require_least(self, "prune.", count=1, times_ipc=1)
+        checks.require(
             self.times_ipc is None or self.scope == "class",
             "prune.times_ipc is per class; with prune.scope=global take prune.count.",
         )
@@ -229,12 +222,12 @@ class Prune:
             return
         rule = RULES[self.score]
         fixed = "middle" if self.score == "moderate" else "easy"
-        require(
+        checks.require(
             not rule.chooses or self.order in ("easy", fixed),
             f"prune.order: {self.score} chooses a set of its own, which has no {self.order} end; "
             "leave prune.order out.",
         )
-        require(
+        checks.require(
             rule.stage != "groups" or self.scope == "class",
             f"prune.scope=global ranks images of all classes together, and {self.score} chooses a "
             "group of each; take scope=class.",
@@ -243,7 +236,7 @@ class Prune:
             return
         bases = [self.rules.base for name in named if RULES[name].base == "*"]
         for name in (*named, *bases):
-            require(
+            checks.require(
                 not RULES[name].needs_training,
                 f"{name} looks at the training of a scorer, and prune.scorer.weights gives one "
                 "that is trained already; leave prune.scorer.weights out, or choose a rule such "
@@ -253,18 +246,18 @@ class Prune:
     def _check_window(self) -> None:
         epochs = self.scorer.epochs
         first, last = self.window or (1, epochs)
-        require(
+        checks.require(
             self.window is None or self.scorer.weights is None,
             "prune.window names epochs of a training, and prune.scorer.weights gives a scorer that "
             "is trained already; leave one of them out.",
         )
-        require(
+        checks.require(
             1 <= first <= last <= epochs,
             f"prune.window is the first and the last of the scorer's {counted(epochs, 'epoch')} "
             f"to look at, such as [1, {min(epochs, 5)}], got [{first}, {last}].",
         )
         needed = "tdds" in (self.score, self.rules.base, *self.columns) and self.scores is None
-        require(
+        checks.require(
             not needed or last - first + 1 >= self.rules.span,
             f"tdds looks at windows of prune.rules.span={self.rules.span} epochs and there are "
             f"{last - first + 1}: train for more prune.scorer.epochs, or choose a smaller span.",
@@ -291,7 +284,7 @@ def check_prune(prune: Prune, data: Data, *, classifies: bool = False) -> None:
     scorer = prune.scorer
     if data.kind == "vectors":
         refuse_image_keys(scorer, ("mean", "std", "resolution"), "prune.scorer")
-        require(
+        checks.require(
             pretrained(scorer.weights) is None,
             f"prune.scorer.weights={scorer.weights} classifies images, and data.kind is vectors; "
             "name a file, or leave it out to train the scorer.",
@@ -310,6 +303,6 @@ def _check_scorer(scorer: Scorer, data: Data) -> None:
 
 
 def _require_file(name: str, key: str, suffixes: Sequence[str] = ()) -> None:
-    require(Path(name).is_file(), f"{key}: there is no file {name}.")
+    checks.require(Path(name).is_file(), f"{key}: there is no file {name}.")
     known = not suffixes or Path(name).suffix in suffixes
-    require(known, f"{key}: {name} is none of {', '.join(suffixes)}.")
+    checks.require(known, f"{key}: {name} is none of {', '.join(suffixes)}.")
