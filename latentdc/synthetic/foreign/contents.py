@@ -93,7 +93,7 @@ def read_contents(path: Path) -> Contents:
     if names is None and _are_texts(found.labels):
         labels, hard = [str(name) for name in found.labels], None
     else:
-        labels = _dense(found.labels, "labels", path)
+        labels = _classes(found.labels, names, "labels", path)
         hard = found.hard_labels if labels.ndim == 2 else None
     return Contents(
         images,
@@ -101,8 +101,21 @@ def read_contents(path: Path) -> Contents:
         names,
         learned_lr=None if found.learned_lr is None else _rate(found.learned_lr, path),
         weights=None if found.weights is None else _dense(found.weights, "weights", path),
-        hard_labels=None if hard is None else _dense(hard, "hard labels", path),
+        hard_labels=None if hard is None else _classes(hard, names, "hard labels", path),
     )
+
+
+def _classes(given: Any, names: list[str] | None, what: str, path: Path) -> Tensor:
+    """Labels as numbers; words become their places among the class names."""
+    if names is None or not _are_texts(given):
+        return _dense(given, what, path)
+    places = {name: place for place, name in enumerate(names)}
+    if missing := [name for name in dict.fromkeys(map(str, given)) if name not in places]:
+        raise InputError(
+            f"{path}: its {what} are words that its class names lack, such as "
+            f"{printable(missing[0][:40])}; save class names that hold every label, or none."
+        )
+    return torch.tensor([places[str(name)] for name in given])
 
 
 def _find(path: Path) -> _Found:
@@ -129,6 +142,8 @@ def _of_mapping(given: Mapping[Any, Any], path: Path) -> _Found | None:
     for part, keys in _KEYS.items():
         named = {k: v for k, v in words.items() if k.lower() in keys and v is not None}
         named = {k: v for k, v in named.items() if k.lower() != "classes" or not _is_number(v)}
+        if part == "soft_labels":  # what only has their name is passed over
+            named = {k: v for k, v in named.items() if _are_soft(v, parts["images"], path)}
         named = {k: v for k, v in named.items() if _is_of_part(part, v)} or named
         values = sorted(named, key=lambda key: keys.index(key.lower()))
         parts[part] = named[values[0]] if values else None
@@ -137,19 +152,30 @@ def _of_mapping(given: Mapping[Any, Any], path: Path) -> _Found | None:
                 f"{path} holds {part} under {len(named)} names, and they differ: "
                 f"{', '.join(values)}; keep the ones that are meant."
             )
-    images = parts["images"]
-    if (soft := parts.pop("soft_labels")) is not None:
-        parts["hard_labels"] = parts["labels"] if (h := parts["hard_labels"]) is None else h
+    images, labels, soft = parts["images"], parts["labels"], parts.pop("soft_labels")
+    listed = isinstance(images, list | tuple) and images and "data" in content
+    first: Any = images[0] if listed else None
+    experiments = labels is None and isinstance(first, list | tuple) and len(first) >= 2
+    if soft is not None and labels is None and not experiments:
         parts["labels"] = soft
+    elif soft is not None and _may_have_soft(labels, soft, parts["class_names"], path):
+        parts |= {"labels": soft, "hard_labels": labels}
+    read = [soft] if soft is not None and parts["labels"] is soft else []
+    unread = [
+        key
+        for key, value in words.items()
+        if key.lower() in _KEYS["soft_labels"] and value is not None
+        if not any(_same(value, other, path) for other in read)
+    ]
     if images is not None and parts["labels"] is not None:
-        _tell_of_others([key for key in words if key.lower() not in _KNOWN], path)
+        _tell_of_others([key for key in words if key.lower() not in _KNOWN or key in unread], path)
         return _Found(**parts)
-    if isinstance(images, list | tuple) and images and "data" in content:
-        if len(images) > 1:
-            several = f"{path} holds {len(images)} sets, one per experiment"
-            say("note", f"{several}; the first is scored.")
-        if isinstance(images[0], list | tuple) and len(images[0]) >= 2:
-            return _Found(*images[0][:2])
+    if listed and len(images) > 1:
+        several = f"{path} holds {len(images)} sets, one per experiment"
+        say("note", f"{several}; the first is scored.")
+    if experiments:
+        _tell_of_others(unread, path)
+        return _Found(*first[:2])
     if images is None and {"arr_0", "arr_1"} <= content.keys():  # numpy.savez without names
         return _Found(content["arr_0"], content["arr_1"])
     return _by_class(given, path)
@@ -161,10 +187,13 @@ def _tell_of_others(names: Sequence[str], path: Path) -> None:
         more = f", ... ({len(names)} in all)" if len(names) > 5 else ""
         read = ", ".join(part for part in _KEYS if part not in ("images", "labels"))
         listed = printable(", ".join(name[:40] for name in names[:5]))
-        say(
-            "note",
-            f"{path}: not read: {listed}{more}; beside images and labels there may be {read}.",
-        )
+        note = f"{path}: not read: {listed}{more}; beside images and labels there may be {read}."
+        if any(name.lower() in _KEYS["soft_labels"] for name in names):
+            note += (
+                " Soft labels are numbers, N x C and not one-hot, a row for each image, beside "
+                "labels that are numbers, or words among class_names."
+            )
+        say("note", note)
 
 
 def _is_number(value: Any) -> bool:
@@ -188,6 +217,35 @@ def _is_of_part(part: str, value: Any) -> bool:
     if isinstance(value, list | tuple):  # a size or paths are no images
         return part == "labels" or kind == "O"
     return kind != "" and value.ndim > (part == "images") and (part == "labels" or kind != "U")
+
+
+def _are_soft(value: Any, images: Any, path: Path) -> bool:
+    """Whether a value is N x C numbers, a row for each image, C at least 2."""
+    try:
+        soft = _dense(value, "soft labels", path)
+        rows = soft.ndim == 2 and soft.shape[1] > 1 and len(soft) == len(images)
+    except (*_DAMAGED, InputError):
+        return False
+    return rows and soft.dtype != torch.bool
+
+
+def _may_have_soft(labels: Any, soft: Any, class_names: Any, path: Path) -> bool:
+    """Whether soft labels say more than the labels beside them, which have to be classes."""
+    if labels is None or are_one_hot(_dense(soft, "soft labels", path)):
+        return False
+    if _are_texts(labels):  # without names nothing says which class a column is of
+        return class_names is not None
+    try:
+        hard = _dense(labels, "labels", path)
+    except InputError:
+        return False
+    return hard.ndim == 1 or (hard.ndim == 2 and (hard.shape[1] == 1 or are_one_hot(hard)))
+
+
+def are_one_hot(labels: Tensor) -> bool:
+    """Whether every row of N x C numbers has a single 1 among zeros."""
+    rows = labels.float()
+    return bool(((rows == 0) | (rows == 1)).all()) and bool((rows.sum(dim=1) == 1).all())
 
 
 def _same(one: Any, other: Any, path: Path) -> bool:
@@ -299,8 +357,10 @@ def _load(path: Path) -> Any:
                 if isinstance(archive, np.ndarray):
                     return archive
                 wanted = {key for key in archive.files if key.lower() in _KNOWN}
-                unread = dict.fromkeys(archive.files if wanted else ())
-                return unread | {key: archive[key] for key in wanted or archive.files}
+                if all(key.lower() in _KEYS["soft_labels"] for key in wanted):
+                    wanted = set(archive.files)  # images without names, as arr_0
+                unread = dict.fromkeys(archive.files)
+                return unread | {key: archive[key] for key in archive.files if key in wanted}
         with torch.serialization.safe_globals(_PLAIN):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (PermissionError, FileNotFoundError, IsADirectoryError) as error:

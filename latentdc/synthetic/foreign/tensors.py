@@ -15,7 +15,7 @@ from torch import Tensor
 from latentdc.errors import InputError
 from latentdc.preprocessing import Normalization, Preprocessing, Whitening
 from latentdc.ranks import say
-from latentdc.synthetic.foreign.contents import read_contents
+from latentdc.synthetic.foreign.contents import are_one_hot, read_contents
 from latentdc.synthetic.foreign.kinds import BEST
 from latentdc.synthetic.foreign.naming import Read, labels_of_names, relabelled, require_classes
 from latentdc.synthetic.foreign.numbers import Numbers
@@ -141,7 +141,7 @@ def _labels(
         return labels.long(), None
     soft = labels.float()
     whole = not labels.is_floating_point()
-    if bool(((soft == 0) | (soft == 1)).all()) and bool((soft.sum(dim=1) == 1).all()):
+    if are_one_hot(soft):
         return soft.argmax(dim=1), None
     sums = soft.sum(dim=1)
     if bool((soft >= 0).all()) and torch.allclose(sums, torch.ones(len(soft)), atol=1e-3):

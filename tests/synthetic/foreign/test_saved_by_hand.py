@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 import time
 import zipfile
@@ -166,6 +167,92 @@ def test_what_else_lies_beside_images_and_labels_is_told(desk, capsys, save):
     save({"images": IMAGES, "labels": LABELS, "weights": LABELS + 1.0}, name)
     opened(name)
     assert "not read" not in capsys.readouterr().err
+
+
+WORDS = [CLASSES[k] for k in LABELS]
+SAVE = {"set.pt": torch.save, "set.npz": lambda parts, name: np.savez(name, **parts)}
+NO_SOFT_LABELS = {
+    "a flag": True,
+    "a flag that is off": False,
+    "an empty list": [],
+    "an empty dictionary": {},
+    "a path": "soft/labels.pt",
+    "an array of no dimension": np.array(3.0),
+    "texts": WORDS,
+    "one number for each image": LABELS + 0.5,
+    "one column": SOFT[:, :1],
+    "one for each view": SOFT[:, None].repeat(1, 4, 1),
+    "other rows": SOFT[:4],
+    "a mask": SOFT > 3,
+}
+
+
+def not_read(name: str, capsys) -> bool:
+    """Whether the set is as without its soft labels, and says so."""
+    assert opened(name).soft_labels is None and same(name)
+    found = capsys.readouterr().err
+    return re.search(r"not read: .*soft_labels?;.* Soft labels are", found) is not None
+
+
+@pytest.mark.parametrize("value", NO_SOFT_LABELS.values(), ids=NO_SOFT_LABELS)
+@pytest.mark.parametrize("labels", [LABELS, torch.eye(3)[LABELS], WORDS])
+def test_what_has_the_name_of_soft_labels_alone_is_passed_over(desk, capsys, value, labels):
+    parts = {"images": IMAGES, "labels": labels, "soft_labels": value}
+    torch.save(parts, "set.pt")
+    assert not_read("set.pt", capsys)
+    torch.save(parts | {"labels": LABELS, "soft_label": "another"}, "set.pt")
+    assert not_read("set.pt", capsys)
+    if not isinstance(value, dict):
+        SAVE["set.npz"](parts, "set.npz")
+        assert not_read("set.npz", capsys)
+
+
+def test_of_two_names_the_soft_labels_are_read_and_the_note_is_told(desk, capsys):
+    torch.save(
+        {"images": IMAGES, "labels": LABELS, "soft_labels": True, "soft_label": SOFT}, "s.pt"
+    )
+    assert torch.equal(opened("s.pt").soft_labels, SOFT)
+    assert "not read: soft_labels; " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", SAVE)
+@pytest.mark.parametrize("words", [WORDS, np.array(WORDS)], ids=["list", "array"])
+def test_words_as_labels_are_read_beside_soft_labels(desk, capsys, name, words):
+    if name == "set.pt":
+        words = list(map(str, words))
+    parts = {"images": IMAGES, "labels": words, "soft_labels": SOFT}
+    SAVE[name](parts, name)
+    assert not_read(name, capsys)
+    columns = SOFT.flip(1)
+    SAVE[name](parts | {"soft_labels": columns, "class_names": CLASSES[::-1]}, name)
+    assert same(name) and torch.equal(opened(name).soft_labels, SOFT)
+    assert "not read" not in capsys.readouterr().err
+    SAVE[name](parts | {"soft_labels": SOFT[:, 0], "class_names": CLASSES[::-1]}, name)
+    assert not_read(name, capsys)
+    SAVE[name](parts | {"class_names": ["ant", "bee", "dog"]}, name)
+    assert "words that its class names lack, such as cat; save class names" in told(name)
+
+
+def test_labels_stay_what_they_were_beside_soft_labels(desk, capsys):
+    one_hot, others = torch.eye(3)[LABELS.flip(0)], SOFT.roll(1, 1)
+    torch.save({"images": IMAGES, "labels": LABELS, "soft_labels": one_hot}, "set.pt")
+    assert not_read("set.pt", capsys)  # which would be classes, and others
+    torch.save({"images": IMAGES, "labels": SOFT, "soft_labels": others}, "set.pt")
+    assert torch.equal(opened("set.pt").soft_labels, SOFT) and same("set.pt")
+    assert "not read: soft_labels; " in capsys.readouterr().err
+    parts = {"images": IMAGES, "labels": LABELS, "hard_labels": LABELS.flip(0)}
+    torch.save(parts | {"soft_labels": SOFT}, "set.pt")
+    assert same("set.pt") and torch.equal(opened("set.pt").soft_labels, SOFT)
+
+
+def test_soft_labels_of_other_classes_are_refused(desk):
+    torch.save({"images": IMAGES, "labels": LABELS, "soft_labels": SOFT[:, :2]}, "set.pt")
+    assert "its soft labels are of 2 classes, the test set has 3" in told("set.pt")
+
+
+def test_unnamed_arrays_are_read_beside_soft_labels(desk):
+    np.savez("set.npz", LEVELS, LABELS, soft_labels=SOFT)
+    assert same("set.npz")
 
 
 GREY = IMAGES[:, :1]

@@ -35,6 +35,17 @@ def test_of_several_experiments_the_first_is_read_and_that_is_said(tmp_path, cap
     assert "holds 5 sets, one per experiment; the first is scored" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("experiments", [1, 3])
+@pytest.mark.parametrize("soft", [torch.randn(6, 3), torch.randn(1, 3), torch.randn(3, 3), True])
+def test_dc_files_are_read_with_soft_labels_beside_them(tmp_path, capsys, experiments, soft):
+    path = dc(tmp_path / "res.pt", SEEN, LABELS, experiments=experiments)
+    torch.save(torch.load(path, weights_only=False) | {"soft_labels": soft}, path)
+    found, _ = read_tensors(path, NAMES, None, None, PLAIN)
+    torch.testing.assert_close(PLAIN(found.images), SEEN, atol=1e-5, rtol=0)
+    assert torch.equal(found.labels, LABELS) and found.soft_labels is None
+    assert "not read: soft_labels; " in capsys.readouterr().err
+
+
 def test_whitened_tensors_are_whitened_again_to_the_same_numbers(tmp_path):
     zca = fit_whitening(stripes(300).images, PLAIN, name="x")
     folder = mtt(tmp_path, SEEN, LABELS, lr=0.03)
