@@ -49,6 +49,8 @@ def mapped_file(path: Path, dtype: torch.dtype) -> Tensor:
 
     Mapped by NumPy: what torch.from_file maps cannot be sent to another process.
     """
+    if not path.stat().st_size:
+        return torch.empty(0, dtype=dtype)
     return torch.from_numpy(np.memmap(path, np.uint8, "c")).view(dtype)
 
 

@@ -5,6 +5,7 @@ come as pixels are hashed by these, at their own size, as lossless files are.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -117,8 +118,10 @@ def _names_in(dataset: Any) -> Any:
     if any(isinstance(name, tuple) for name in names):
         return getattr(dataset, "wnids", names)
     if isinstance(places, dict) and all(isinstance(name, str) for name in names):
-        if {*names} == {*places} and {*places.values()} == {*range(len(names))}:
-            return sorted(places, key=places.__getitem__)
+        with suppress(TypeError, ValueError):  # places are no numbers
+            found = {int(place): name for name, place in places.items()}
+            if {*names} == {*places} and {*found} == {*range(len(names))}:
+                return [found[place] for place in range(len(names))]
     return names
 
 

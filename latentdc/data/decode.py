@@ -117,7 +117,11 @@ def in_mode(content: bytes, mode: str) -> bytes:
     with open_picture(content) as image:
         if image.mode == mode:
             return content
-        return ppm(np.asarray(to_rgb(to_rgb(image).convert(mode))))
+        if mode.startswith(_DEEP_MODES):  # of the 8 bits that the file has
+            mode = "L"
+        upright = ImageOps.exif_transpose(image)
+        flat = to_rgb(upright) if upright.has_transparency_data else upright
+        return ppm(np.asarray(to_rgb(flat.convert(mode))))
 
 
 def fit_square(rgb: Image.Image, resolution: int) -> NDArray[np.uint8]:

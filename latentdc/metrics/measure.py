@@ -162,11 +162,13 @@ def decoder_bytes(prior: Prior) -> int:
 
     The encoder is left out: only a distillation needs it.
     """
+    space = getattr(prior, "autoencoder", None)
+    space = getattr(space, "autoencoder", space)
     return 4 * sum(
         weight.numel()
         for network in prior_networks(prior)
         for name, weight in network.named_parameters()
-        if not name.startswith(("encoder.", "quant_conv."))
+        if network is not space or not name.startswith(("encoder.", "quant_conv."))
     )
 
 

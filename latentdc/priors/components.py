@@ -173,7 +173,6 @@ def load_component(
             loaded, report = component.from_pretrained(
                 shown, torch_dtype=torch.float32, use_safetensors=safe, output_loading_info=True
             )
-            _refuse_quantised(folder, loaded)
     if missing := report["missing_keys"]:
         raise InputError(f"cannot load the prior's {folder}: its weights lack {_some(missing)}.")
     if isinstance(loaded, ModelMixin) and (unknown := report["unexpected_keys"]):
@@ -181,29 +180,34 @@ def load_component(
             f"cannot load the prior's {folder}: its weights have {_some(unknown)} that its "
             "config.json has no place for; take the config.json that belongs to them."
         )
+    with as_input_error(f"cannot load the prior's {folder}", folder):
+        _refuse_quantised(folder)
     return loaded.to(device)
 
 
-def _refuse_quantised(folder: Path, loaded: torch.nn.Module) -> None:
+def _refuse_quantised(folder: Path) -> None:
     """Refuse weights of whole or complex numbers, which loaders take for floats of those values."""
-    own = {name for name, part in loaded.state_dict().items() if not part.is_floating_point()}
     for file in find_weights(folder).files:
         for name in _not_floats(file):
-            if name not in own and "position_ids" not in name:
-                raise InputError(
-                    f"cannot load the prior's {folder}: {name} in {file.name} is not of floats, as "
-                    "in quantised weights; take a form of them that is not quantised."
-                )
+            raise InputError(
+                f"cannot load the prior's {folder}: {name} in {file.name} is not of floats, as in "
+                "quantised weights; take a form of them that is not quantised."
+            )
 
 
 def _not_floats(file: Path) -> list[str]:
-    """Names of a file's tensors that hold whole or complex numbers; their values are not read."""
+    """Names of a file's tensors of whole or complex numbers, but int64, which counts things."""
     if file.suffix == ".safetensors":
         with safe_open(file, framework="pt") as opened:
             kinds = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}
-        return [name for name, kind in kinds.items() if not kind.startswith(("F", "BF"))]
-    tensors = torch.load(file, map_location="meta", weights_only=True)
-    return [name for name, part in tensors.items() if not part.is_floating_point()]
+        return [name for name, kind in kinds.items() if not kind.startswith(("F", "BF", "I64"))]
+    parts = torch.load(file, map_location="meta", weights_only=True).items()
+    tensors = {name: part for name, part in parts if isinstance(part, torch.Tensor)}
+    return [
+        name
+        for name, part in tensors.items()
+        if not part.is_floating_point() and part.dtype != torch.int64
+    ]
 
 
 def _some(names: Collection[str]) -> str:

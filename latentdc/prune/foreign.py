@@ -135,10 +135,10 @@ def _columns(table: Any, train: Dataset, path: Path) -> dict[str, Tensor]:
         table = {name: table[name] for name in names}
     named = table if isinstance(table, Mapping) else {"scores": table}
     needed = {*RULES, *_OF_IMAGES}
-    plain = [name.casefold() if name.casefold() in needed else name for name in map(str, named)]
-    if len({*plain}) < len(plain):
-        raise InputError(f"{path}: a column stands there twice: {', '.join(map(str, named))}.")
-    named = dict(zip(plain, named.values(), strict=True))
+    respelled = {name.casefold(): name for name in map(str, named)}
+    for plain in (needed & {*respelled}) - {*named, "hash"}:  # which is latentdc's own
+        named = {plain if name == respelled[plain] else name: named[name] for name in named}
+        needed.discard(plain)  # it may be something else
     if len(named) == 1 or set(named) == {"index", "scores"}:
         needed.update(named)
     columns = {}
@@ -220,7 +220,8 @@ def _warn_of_places(beside: Mapping[str, Tensor], scores: Mapping[str, Tensor], 
             say(
                 "warning",
                 f"{path}: {name} counts the rows in another order than they stand in, and is not "
-                "looked at; if it is the place of each image in the data set, call it index.",
+                "looked at; if it is the place of each image in the data set, and no rank, call it "
+                "index.",
             )
 
 

@@ -226,6 +226,10 @@ def test_classes_of_a_folder_that_are_numbered_otherwise_are_called_by_their_num
     assert latentdc.Dataset.from_torch(Folder()).class_names == ("dog", "cat")
     Folder.class_to_idx = {"cat": 0, "dog": 1, "hound": 1}  # says nothing of its own
     assert latentdc.Dataset.from_torch(Folder()).class_names == ("cat", "dog")
+    Folder.class_to_idx = {"cat": [0], "dog": [1]}
+    assert latentdc.Dataset.from_torch(Folder()).class_names == ("cat", "dog")
+    Folder.class_to_idx = {"cat": torch.tensor(1), "dog": torch.tensor(0)}
+    assert latentdc.Dataset.from_torch(Folder()).class_names == ("dog", "cat")
 
 
 def test_data_sets_core_sets_and_comparisons_are_equal_to_themselves_alone():
@@ -235,11 +239,11 @@ def test_data_sets_core_sets_and_comparisons_are_equal_to_themselves_alone():
         assert each == each and each != deepcopy(each) and {each: 1}[each] == 1
 
 
-def pets_table() -> datasets.Dataset:
+def pets_table(mode: str = "RGB") -> datasets.Dataset:
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
     )
-    rows = {"image": [*map(Image.fromarray, LEVELS)], "label": LABELS}
+    rows = {"image": [Image.fromarray(one).convert(mode) for one in LEVELS], "label": LABELS}
     return datasets.Dataset.from_dict(rows, features=features)
 
 
@@ -266,14 +270,16 @@ def test_rows_of_a_table_that_were_chosen_or_moved_keep_their_labels(choose):
     assert np.array_equal(found.images.permute(0, 2, 3, 1).numpy(), LEVELS[rows])
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "LA", "RGB", "CMYK", "P"])
-def test_a_column_with_a_mode_of_images_is_read_in_it(tmp_path, mode):
-    table = pets_table().cast_column("image", datasets.Image(mode=mode))
+@pytest.mark.parametrize("mode", ["L", "1", "LA", "RGB", "CMYK", "P", "I", "F", "YCbCr"])
+@pytest.mark.parametrize("kind", ["L", "RGB"])
+def test_a_column_with_a_mode_of_images_is_read_in_it(tmp_path, kind, mode):
+    table = pets_table(kind).cast_column("image", datasets.Image(mode=mode))
     expected = np.stack([np.asarray(row["image"].convert("RGB")) for row in table])
     table.to_parquet(tmp_path / "train.parquet")
     data = Data(source=str(tmp_path), resolution=8, cache=str(tmp_path / "cache"))
     for found in (latentdc.Dataset.from_datasets(table), open_dataset(data, "train")):
-        assert np.array_equal(found.images.permute(0, 2, 3, 1).numpy(), expected)
+        apart = found.images.permute(0, 2, 3, 1).numpy().astype(int) - expected
+        assert np.abs(apart).max() <= (mode == "F")  # Pillow cuts off what these have of a level
 
 
 def test_a_table_is_the_data_set_of_its_arrays():

@@ -1,6 +1,7 @@
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -120,6 +121,12 @@ def test_a_decoder_is_counted_without_its_encoder():
     parts = [space.decoder, space.post_quant_conv, *denoiser]
     networks = [part for part in parts if isinstance(part, nn.Module)]
     assert decoder_bytes(prior) == 4 * sum(p.numel() for n in networks for p in n.parameters())
+
+
+def test_the_encoder_that_a_denoiser_has_turns_latents_into_images():
+    network = nn.ModuleDict({"encoder": nn.Linear(10, 9), "decoder": nn.Linear(9, 10)})
+    own = SimpleNamespace(autoencoder=None, denoiser=SimpleNamespace(network=network))
+    assert decoder_bytes(own) == 4 * (10 * 9 + 9 + 9 * 10 + 10)
 
 
 def test_a_set_of_other_classes_is_refused(saved):

@@ -222,6 +222,21 @@ def test_quantised_weights_are_refused_and_not_taken_for_floats(tmp_path, ending
         small.load(tmp_path)
 
 
+def test_what_is_wrong_with_pickled_weights_is_told_before_their_types(tmp_path):
+    small.save(tmp_path)
+    stem = tmp_path / "unet" / "diffusion_pytorch_model"
+    state = load_file(f"{stem}.safetensors")
+    stem.with_suffix(".safetensors").unlink()
+    for given, told in (
+        ({"state_dict": state}, "its weights lack"),
+        (state | {"epoch": 3}, "has no place for"),
+        (state | {"steps": torch.tensor(3)}, "has no place for"),
+    ):
+        torch.save(given, f"{stem}.bin")
+        with pytest.raises(InputError, match=told):
+            small.load(tmp_path)
+
+
 def test_channels_that_have_a_mean_and_a_deviation_are_encoded_in_these_units(tmp_path):
     own = grey(3, scaling_factor=0.5, latents_mean=[0.1, -2.0], latents_std=[2.0, 5.0]).eval()
     own.save_pretrained(tmp_path)

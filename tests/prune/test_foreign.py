@@ -75,8 +75,10 @@ def test_columns_are_known_in_any_case_and_stand_there_once(tmp_path):
         read_scores(
             write(tmp_path / "s.csv", given | {"Label": ["blue", "red"] * 6}), colours(), "loss"
         )
-    with pytest.raises(InputError, match="a column stands there twice: loss, Loss"):
-        read_scores(write(tmp_path / "s.csv", {"loss": VALUES, "Loss": VALUES}), colours(), "loss")
+    for beside in ({"Loss": VALUES[::-1]}, {"Random": ["r"] * 12}, {"Hash": range(12)}):
+        table = read_scores(write(tmp_path / "s.csv", {"loss": VALUES} | beside), colours(), "loss")
+        assert list(table.columns) == ["loss"]  # the name as it is written here comes first
+        assert table.columns["loss"].tolist() == pytest.approx(VALUES)
 
 
 @pytest.mark.parametrize(
