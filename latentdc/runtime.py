@@ -6,7 +6,6 @@ they compute on. `latentdc.heartbeat` ends a run of which a process is gone.
 
 import atexit
 import logging
-import math
 import os
 import platform
 import signal
@@ -40,7 +39,7 @@ from latentdc.locks import lock_owner
 from latentdc.modes import precision_of, use_precision
 
 _PATIENCE = timedelta(days=7)  # of processes that wait for one that works
-_TOGETHER = 5.0  # seconds in which a process may be sent one request to stop in several ways
+_TOGETHER = 2.0  # seconds in which a process may be sent one request to stop in several ways
 _VISIBLE = 10  # seconds in which a file of one node is seen on the others
 T = TypeVar("T")
 
@@ -260,18 +259,13 @@ def stop_requests(accelerator: Accelerator) -> Iterator[Callable[[], bool]]:
     included, and these hand theirs on. A later one ends the process as it would without the block.
     Outside of the main thread nothing is caught.
     """
-    asked, first = threading.Event(), math.inf
+    asked = threading.Event()
 
     def note_request(number: int, frame: object) -> None:
-        nonlocal first
-        first = min(first, time.monotonic())
-        asked.set()
-        if time.monotonic() - first > _TOGETHER:
-            end()
-
-    def end() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(_TOGETHER)
         signal.signal(signal.SIGTERM, before)
-        os.kill(os.getpid(), signal.SIGTERM)
+        asked.set()
 
     caught = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
@@ -292,7 +286,7 @@ def stop_requests(accelerator: Accelerator) -> Iterator[Callable[[], bool]]:
     try:
         yield requested
         if asked.is_set():  # too late to be answered
-            end()
+            os.kill(os.getpid(), signal.SIGTERM)
         if group is not None:
             torch.distributed.destroy_process_group(group)
     finally:

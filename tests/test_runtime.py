@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 
 import psutil
 import pytest
@@ -164,13 +165,16 @@ def test_what_the_main_process_refuses_is_refused():
 def test_signals_that_come_together_are_one_request_to_stop(monkeypatch):
     ended = []
     before = signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
+    monkeypatch.setattr(runtime, "_TOGETHER", 0.5)
     try:
         with runtime.stop_requests(runtime.start()) as requested:
             assert not requested()
-            for _ in range(2):  # from a scheduler, and from the launcher that it sent one too
-                os.kill(os.getpid(), signal.SIGTERM)
+            # From a scheduler, and from the launcher that it sent one too.
+            handed_on = threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM])
+            handed_on.start()
+            os.kill(os.getpid(), signal.SIGTERM)
+            handed_on.join()
             assert requested() and not ended
-            monkeypatch.setattr(runtime, "_TOGETHER", 0.0)
             os.kill(os.getpid(), signal.SIGTERM)
             assert ended == [True]
     finally:

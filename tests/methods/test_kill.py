@@ -79,8 +79,7 @@ def test_a_run_that_is_asked_to_end_keeps_the_step_it_is_at(capsys, monkeypatch)
     def asked(self, *given, **others):
         record(self, *given, **others)
         if self.bar.n == 3:
-            for _ in range(2):  # as of a scheduler and of the launcher that it signals as well
-                os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(StepLog, "record", asked)
