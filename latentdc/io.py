@@ -115,8 +115,10 @@ def require_writable(folder: Path, key: str = "output") -> None:
     """Refuse a place where no folder can be written; writes nothing. `key` names another."""
     place = folder.absolute()
     try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            place.parent.stat()
         existing = next(path for path in (place, *place.parents) if path.exists())
-    except OSError as error:  # a name that is too long
+    except OSError as error:  # a name that is too long, or a link in a circle
         raise InputError(
             f"cannot write to {str(folder)[:200]}: {error.strerror}; name another folder with "
             f"{key}=..."

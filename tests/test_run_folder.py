@@ -98,9 +98,10 @@ def test_a_recipe_of_the_users_own_is_not_overwritten(tmp_path):
 SOME = {"test_share": 0.2, "classes": ["a", "b"]}
 
 
-@pytest.mark.parametrize("place", ["file", "file/run"])
+@pytest.mark.parametrize("place", ["file", "file/run", "circle/run"])
 def test_a_place_that_cannot_hold_a_folder_is_refused(tmp_path, place):
     (tmp_path / "file").write_text("")
+    (tmp_path / "circle").symlink_to("circle")
     with pytest.raises(InputError, match=r"cannot write to .*output="):
         run_folder.check_folder(RECIPE, tmp_path / place)
 
