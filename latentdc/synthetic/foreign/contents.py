@@ -15,7 +15,6 @@ small file that claims to hold gigabytes is refused before memory is asked for.
 import math
 import pickle
 import re
-import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from latentdc.data.files import require_plausible
 from latentdc.errors import InputError, first_line
 from latentdc.plain_text import printable
 from latentdc.ranks import say
+from latentdc.synthetic.foreign.plain import DAMAGED, all_are, dense, joined
 
 # Under which names people save what, in lower case.
 _KEYS = {
@@ -49,12 +49,6 @@ _KEYS = {
 }
 _KNOWN = frozenset(key for keys in _KEYS.values() for key in keys)
 _MOST_CLASSES = 10**6
-# What torch's unpickler raises on damaged files and on those that hold more.
-_DAMAGED = (
-    *(pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError),
-    *(AttributeError, AssertionError, ArithmeticError, ImportError, MemoryError, struct.error),
-    zipfile.BadZipFile,
-)
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,7 @@ def read_contents(path: Path) -> Contents:
         InputError: it cannot be read, or holds something else.
     """
     found = _find(path)
-    images, names = _dense(found.images, "images", path), _names(found.class_names, path)
+    images, names = dense(found.images, "images", path), _names(found.class_names, path)
     labels: Tensor | list[str]
     if names is None and _are_texts(found.labels):
         labels, hard = [str(name) for name in found.labels], None
@@ -100,7 +94,7 @@ def read_contents(path: Path) -> Contents:
         labels,
         names,
         learned_lr=None if found.learned_lr is None else _rate(found.learned_lr, path),
-        weights=None if found.weights is None else _dense(found.weights, "weights", path),
+        weights=None if found.weights is None else dense(found.weights, "weights", path),
         hard_labels=None if hard is None else _classes(hard, names, "hard labels", path),
     )
 
@@ -108,7 +102,7 @@ def read_contents(path: Path) -> Contents:
 def _classes(given: Any, names: list[str] | None, what: str, path: Path) -> Tensor:
     """Labels as numbers; words become their places among the class names."""
     if names is None or not _are_texts(given):
-        return _dense(given, what, path)
+        return dense(given, what, path)
     places = {name: place for place, name in enumerate(names)}
     if missing := [name for name in dict.fromkeys(map(str, given)) if name not in places]:
         raise InputError(
@@ -203,7 +197,7 @@ def _is_number(value: Any) -> bool:
 def _kind(value: Any) -> str:
     """NumPy's letter of a value: U of texts, one of biuf of numbers; empty without values."""
     if isinstance(value, list | tuple):
-        return "U" if _all(value, str) else "f" if _all(value, int | float) else "O"
+        return "U" if all_are(value, str) else "f" if all_are(value, int | float) else "O"
     return "f" if isinstance(value, Tensor) else getattr(getattr(value, "dtype", None), "kind", "")
 
 
@@ -222,21 +216,21 @@ def _is_of_part(part: str, value: Any) -> bool:
 def _are_soft(value: Any, images: Any, path: Path) -> bool:
     """Whether a value is N x C numbers, a row for each image, C at least 2."""
     try:
-        soft = _dense(value, "soft labels", path)
+        soft = dense(value, "soft labels", path)
         rows = soft.ndim == 2 and soft.shape[1] > 1 and len(soft) == len(images)
-    except (*_DAMAGED, InputError):
+    except (*DAMAGED, InputError):
         return False
     return rows and soft.dtype != torch.bool
 
 
 def _may_have_soft(labels: Any, soft: Any, class_names: Any, path: Path) -> bool:
     """Whether soft labels say more than the labels beside them, which have to be classes."""
-    if labels is None or are_one_hot(_dense(soft, "soft labels", path)):
+    if labels is None or are_one_hot(dense(soft, "soft labels", path)):
         return False
     if _are_texts(labels):  # without names nothing says which class a column is of
         return class_names is not None
     try:
-        hard = _dense(labels, "labels", path)
+        hard = dense(labels, "labels", path)
     except InputError:
         return False
     return hard.ndim == 1 or (hard.ndim == 2 and (hard.shape[1] == 1 or are_one_hot(hard)))
@@ -257,9 +251,9 @@ def _same(one: Any, other: Any, path: Path) -> bool:
         texts = [_kind(x) == "U" for x in pair]
         if any(texts):
             return all(texts) and [*map(str, pair[0])] == [*map(str, pair[1])]
-        first, second = (_dense([x] if _is_number(x) else x, "values", path) for x in pair)
+        first, second = (dense([x] if _is_number(x) else x, "values", path) for x in pair)
         return first.shape == second.shape and bool((first == second).all())
-    except (*_DAMAGED, InputError):
+    except (*DAMAGED, InputError):
         return False
 
 
@@ -269,9 +263,9 @@ def _by_class(given: Mapping[Any, Any], path: Path) -> _Found | None:
     alike = all(isinstance(key, str) for key in keys) or all(type(key) is int for key in keys)
     if len(keys) < 2 or not alike or not all(map(_holds_images, given.values())):
         return None
-    parts = [_dense(images, "images", path) for images in given.values()]
+    parts = [dense(images, "images", path) for images in given.values()]
     labels = [key for key, part in zip(keys, parts, strict=True) for _ in range(len(part))]
-    return _Found(_joined(torch.cat, parts, 1, "images", path), labels)
+    return _Found(joined(torch.cat, parts, 1, "images", path), labels)
 
 
 def _holds_images(value: Any) -> bool:
@@ -314,7 +308,7 @@ def _with_files_beside(found: _Found, path: Path) -> _Found:
 def _rate(content: Any, path: Path) -> float:
     """A learning rate, given as a number or as a tensor of one."""
     content = content.item() if isinstance(content, np.floating) else content
-    values = _dense([content] if isinstance(content, int | float) else content, "rates", path)
+    values = dense([content] if isinstance(content, int | float) else content, "rates", path)
     rate = float(values.flatten()[0]) if values.numel() == 1 else math.nan
     if not (math.isfinite(rate) and rate > 0):
         raise InputError(f"{path} holds no learning rate: one finite number above 0.")
@@ -329,7 +323,7 @@ def _names(given: Any, path: Path) -> list[str] | None:
         names = {str(number): name for name, number in given.items()}
         given = [names.get(str(number)) for number in range(len(given))]
     elif isinstance(given, Tensor | np.ndarray) and not _are_texts(given):
-        given = _dense(given, "class names", path)
+        given = dense(given, "class names", path)
         given = given.tolist() if given.ndim == 1 and len(given) < _MOST_CLASSES else []
     listed = list(given) if isinstance(given, list | tuple) or _are_texts(given) else []
     if not listed or not all(isinstance(name, str | int) for name in listed):
@@ -342,7 +336,7 @@ def _names(given: Any, path: Path) -> list[str] | None:
 
 def _are_texts(given: Any) -> bool:
     array = getattr(getattr(given, "dtype", None), "kind", "") == "U" and given.ndim == 1
-    return array or _all(given, str)
+    return array or all_are(given, str)
 
 
 def _load(path: Path) -> Any:
@@ -367,71 +361,13 @@ def _load(path: Path) -> Any:
         raise InputError(f"cannot read {path}: {error.strerror}.") from error
     except InputError:
         raise
-    except _DAMAGED as error:
+    except DAMAGED as error:
         reason = first_line(error) or type(error).__name__
         if code := re.search(r"GLOBAL (\S+)", str(error)):  # torch's advice is to run it
             reason = f"code of {code[1]}, which is not run; save tensors in a dictionary"
         raise InputError(
             f"cannot read {path}: it holds more than tensors and numbers, or is damaged ({reason})."
         ) from error
-
-
-def _dense(values: Any, what: str, path: Path) -> Tensor:
-    """A plain tensor in memory of a tensor, an array, a list of them or a list of numbers.
-
-    Raises:
-        InputError: it is something else, or its parts differ in size.
-    """
-    some = values[0] if isinstance(values, list | tuple) and values else values
-    got = f"{'a list of ' * (some is not values)}{getattr(some, 'dtype', type(some).__name__)}"
-    forms = f"{what} are a tensor, an array or a list of numbers, got {got}; save them as one"
-    try:
-        if isinstance(values, list | tuple) and _all(values, Tensor | np.ndarray):
-            parts = [_dense(value, what, path) for value in values]
-            return _joined(torch.stack, parts, 0, what, path)
-        if isinstance(values, list | tuple) and _all(values, int | float | np.number):
-            values = np.array(values)
-        if isinstance(values, np.ndarray):
-            require_plausible(values.nbytes, path)
-            values = np.ascontiguousarray(values)
-            values = torch.from_numpy(values.astype(values.dtype.newbyteorder("="), copy=False))
-    except InputError:
-        raise
-    except _DAMAGED as error:
-        raise InputError(f"{path}: {forms} ({error}).") from error
-    if not isinstance(values, Tensor):
-        raise InputError(f"{path}: {forms}.")
-    strange = values.is_sparse or values.is_quantized or values.is_meta or values.is_nested
-    if strange or values.layout != torch.strided or values.is_complex():
-        raise InputError(
-            f"{path}: {what} are plain tensors of numbers, got {values.dtype} of layout "
-            f"{values.layout} on {values.device}."
-        )
-    require_plausible(values.numel() * values.element_size(), path)
-    if values.dtype in (torch.uint16, torch.uint32, torch.uint64):
-        return values.to(torch.int64)
-    if values.is_floating_point() and values.element_size() == 1:
-        return values.detach().float()
-    return values.detach()
-
-
-def _all(values: Any, kind: Any) -> bool:
-    return (
-        isinstance(values, list | tuple)
-        and bool(values)
-        and all(isinstance(value, kind) for value in values)
-    )
-
-
-def _joined(join: Any, parts: Sequence[Tensor], first: int, what: str, path: Path) -> Tensor:
-    """Parts of one shape, from its dimension `first` on, as one tensor."""
-    if len(sizes := dict.fromkeys(tuple(part.shape[first:]) for part in parts)) > 1:
-        raise InputError(
-            f"{path}: its {what} have different sizes: {', '.join(map(str, [*sizes][:3]))}."
-        )
-    require_plausible(sum(part.nbytes for part in parts), path)  # one may stand there many times
-    joined: Tensor = join(list(parts))
-    return joined
 
 
 def _empty_array(cls: type, shape: Sequence[int], kind: bytes) -> Any:
