@@ -60,8 +60,8 @@ def check_numbers(
     """Refuse sets whose images fit another reading of their class numbers clearly better.
 
     Sets without numbers are passed over. The classifier is called where it is needed, and gives
-    None where there is no good one. Where the user has said what the numbers are, a misfit is a
-    warning.
+    None where there is no good one. Where the user has said what the numbers are, another reading
+    is a warning.
     """
     numbered = {
         name: (one, numbering)
