@@ -6,8 +6,8 @@ python benchmarks/prior_samples.py cifar10 dm_cifar10 --students 500 \
 
 The classifier is `prune.scorer` where it has weights, else a small network that is trained on the
 training split. Named are real test images, their reconstructions, and samples of all classes alike.
-With `--students` N a student learns from N samples of each class, and one from as many real images,
-so that a prior whose samples are all alike does not pay.
+With `--students` N, `--seeds` students learn from N samples of each class, and from as many real
+images, so that a prior whose samples are all alike does not pay.
 """
 
 import argparse
@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--guidance", type=numbers, default="1,2,4", help="with commas between")
     parser.add_argument("--students", type=int, default=0, metavar="N", help="samples of a class")
+    parser.add_argument("--seeds", type=int, default=1, help="of each student")
     options = parser.parse_intermixed_args()
     recipe = load(Recipe, find(options.recipe, "recipes"), options.overrides)
     train, test = open_splits(recipe.data)
@@ -111,10 +112,12 @@ def main() -> None:
         print(f"{share:5.1f} %  of {len(first)} samples, guidance {guidance:g} ({seconds:.0f} s)")
         sets[f"guidance {guidance:g}"] = SyntheticSet(images_, labels_, test.class_names)
     if options.students:
-        protocol = load_protocol("quick", students=["convnet3@32"], seeds=1)
-        for name, each in sets.items():
-            (result,) = evaluate_sets(each, test, protocol, normalization=normalization)
-            print(f"{100 * result.mean:5.1f} %  right by a convnet3@32 that learned from {name}")
+        protocol = load_protocol("quick", students=["convnet3@32"], seeds=options.seeds)
+        for name, one in sets.items():
+            (result,) = evaluate_sets(one, test, protocol, normalization=normalization)
+            each = ", ".join(f"{100 * share:.1f}" for share in result.accuracies)
+            right = f"{100 * result.mean:5.1f} %  ({each})"
+            print(f"{right} right by a convnet3@32 that learned from {name}")
 
 
 def _first(labels: Tensor, count: int) -> Tensor:
