@@ -142,13 +142,11 @@ def _machine(path: Path) -> Machine | None:
         return None
 
 
-def groups_of(
-    keys: Sequence[TrainingKey], sets: Mapping[TrainingKey, object], size: int
-) -> list[list[TrainingKey]]:
+def groups_of(sets: Mapping[TrainingKey, object], size: int) -> list[list[TrainingKey]]:
     """Seeds of one student and one of the `sets`, so many at a time, in the order of the first."""
-    alike: dict[tuple[int, str], list[TrainingKey]] = {}
-    for key in keys:
-        alike.setdefault((id(sets[key]), key.student), []).append(key)
+    keys, alike = list(sets), dict[tuple[int, str], list[TrainingKey]]()
+    for key, of in sets.items():
+        alike.setdefault((id(of), key.student), []).append(key)
     groups = [each[at : at + size] for each in alike.values() for at in range(0, len(each), size)]
     return sorted(groups, key=lambda group: keys.index(group[0]))
 

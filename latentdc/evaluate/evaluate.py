@@ -1,6 +1,6 @@
 """Score any sets on real test images: one training for each set, student and seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -151,12 +151,7 @@ def score_sets(
         shared["counts"] = io.fingerprint(one.counts, digits=8) if unequal else None
     results = Results()
     for name, row in rows.items():
-        one = row.of_seed(0)
-        facts: dict[str, object] = {}
-        if labelling is not None:
-            facts = labelling.facts(row.hashes, one)
-        elif one.soft_labels is not None:
-            facts = {"source": OWN, "label_bytes": one.soft_labels.nbytes}
+        facts = _label_facts(labelling, row)
         for student in protocol.students:
             top1, top5 = zip(*accuracies[name, student], strict=True)
             results.append(
@@ -234,19 +229,16 @@ class _Row(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """What is trained on, and what for a process of many there is to do.
+    """A training: of which row, and what for a process of many there is to do.
 
     `work` are multiply-adds of a step, forward; a `long` training is worth dividing among
     processes, which do it as the training `divided`, another one where it depends on their number.
     """
 
-    candidate: Candidate
+    row: _Row
     work: float
     long: bool
     divided: _Key | None
-
-
-_Plan = dict[tuple[str, str], list[_Key]]  # by set and student, of each seed
 
 
 def _jobs(
@@ -254,11 +246,11 @@ def _jobs(
     protocol: EvalProtocol,
     setting: Setting,
     teachers: str | None,
-) -> tuple[dict[_Key, _Job], _Plan]:
-    """All trainings, equal ones once, and which of them each set and student has."""
+) -> tuple[dict[_Key, _Job], dict[tuple[str, str], list[_Key]]]:
+    """All trainings, equal ones once, and which of them each set and student has, by seed."""
     shared, processes = setting.hash(teachers, {}), setting.accelerator.num_processes
     jobs: dict[_Key, _Job] = {}
-    plan: _Plan = {}
+    plan: dict[tuple[str, str], list[_Key]] = {}
     for name, row in rows.items():
         one = row.of_seed(0)
         seen_by = protocol_for(protocol, one).hash
@@ -274,7 +266,7 @@ def _jobs(
                     shared_by = shared if not shares else setting.hash(teachers, shares)
                     divided = replace(key, setting=shared_by)
                 work = batch * forward_work(student, **sizes)
-                jobs[key] = _Job(row.candidate, work, long, divided)
+                jobs[key] = _Job(row, work, long, divided)
                 plan.setdefault((name, student), []).append(key)
     return jobs, plan
 
@@ -286,96 +278,101 @@ def _accuracies(
     labelling: soft_labels.Labelling | None,
     labels: Path | None,
 ) -> tuple[dict[tuple[str, str], list[Accuracy]], dict[tuple[str, str], dict[str, Any]]]:
-    """Accuracies by set and student, of each seed, and the machine that they were found on.
-
-    What is missing is trained, the longest first, by the process that is free first, so that none
-    waits long for the last; an accuracy does not depend on the process that finds it. Of fewer
-    trainings than processes, all processes do the long ones together, one after another, unless
-    seeds are trained side by side; finished ones count, so that a continued evaluation divides what
-    a whole one does.
-    """
+    """Accuracies by set and student, of each seed, and the machine that they were found on."""
     accelerator, teachers = setting.accelerator, None if labelling is None else labelling.hash
     jobs, plan = _jobs(rows, protocol, setting, teachers)
     here = asdict(runtime.this_machine(accelerator))
-    filed = {key: key for key in jobs}  # whose file holds it
     done = accuracy_files.read_accuracies(list(jobs), setting.folder, accelerator)
-    missing = [key for key in jobs if key not in done]
-    divides = len(jobs) < accelerator.num_processes
-    stacked = {key.student for key, job in jobs.items() if job.long and protocol.together > 1}
-    if missing and stacked and divides:
-        ranks.note(
-            f"evaluate.together={protocol.together} leaves the seeds of "
-            f"{', '.join(sorted(stacked))} to one process for each set; with evaluate.together=1 "
-            f"all {accelerator.num_processes} processes would divide their batches."
-        )
+    missing = sorted((key for key in jobs if key not in done), key=lambda key: -jobs[key].work)
+    by_all = _divided(jobs, missing, protocol, accelerator.num_processes)
     if labelling is not None:
-        wanted = {key.images for key in missing}
-        labelling.prepare(_by_hash(rows), wanted, labels)
-    missing.sort(key=lambda one: -jobs[one].work)
+        labelling.prepare(_by_hash(rows), {key.images for key in missing}, labels)
 
     def train(keys: Sequence[_Key], divided: str | None = None) -> list[Accuracy]:
-        sets = [_set_of_seed(jobs[key].candidate, key.seed) for key in keys]
-        return _train(keys, sets, protocol_for(protocol, sets[0]), setting, labelling, divided)
+        """Of some seeds of a student after their last step; `divided` is of one seed."""
+        sets, seeds = [jobs[key].row.of_seed(key.seed) for key in keys], [key.seed for key in keys]
+        own = protocol_for(protocol, sets[0])
+        soft = [
+            soft_labels.own_labels(one, own.labels, accelerator.device)
+            if labelling is None
+            else labelling.soft_labels(one, key.images)
+            for one, key in zip(sets, keys, strict=True)
+        ]
+        student = keys[0].student
+        networks = train_together(
+            sets, student, own, setting, seeds=seeds, soft=soft, divided=divided
+        )
+        return [accuracy(network, setting, crop=own.test_crop) for network in networks]
 
-    def train_one(key: _Key, divided: str) -> Accuracy:
-        return train([key], divided)[0]
-
-    bar = ranks.progress(None, "evaluating", total=len(missing), unit=" trainings")
-    trained: accuracy_files.Accuracies = {}
-    alone = []
-    for key in missing:
-        by_all = jobs[key].divided
-        if by_all is None or not divides:
-            alone.append(key)
-            continue
-        filed[key] = by_all
-        find = partial(accuracy_files.cached_accuracy, by_all, setting.folder, machine=here)
-        what = f"the student {key.student} with seed {key.seed}"
-        done[key] = runtime.together(accelerator, find, partial(train_one, key, what))
-        bar.update()
-    groups = accuracy_files.groups_of(
-        alone, {key: jobs[key].candidate for key in alone}, protocol.together
-    )
-    begun = bar.n
-    for index in runtime.shared_out(len(groups), accelerator):
-        before = sum(map(len, groups[:index]))  # those that others have begun count too
-        bar.update(begun + before - bar.n)
-        trained |= accuracy_files.cached_accuracies(groups[index], setting.folder, train, here)
-    bar.update(len(missing) - bar.n)
-    bar.close()
-    for part in accuracy_files.gather_accuracies(trained, accelerator):
-        done |= part
+    alone = {key: jobs[key].row for key in missing if key not in by_all}
+    groups = accuracy_files.groups_of(alone, protocol.together)
+    done |= _trained(by_all, groups, setting, train, here)
 
     def machines() -> dict[tuple[str, str], dict[str, Any]]:
+        filed = {row: [by_all.get(key, key) for key in keys] for row, keys in plan.items()}
         return {
-            row: accuracy_files.machine_of([filed[key] for key in each], setting.folder, here)
-            for row, each in plan.items()
+            row: accuracy_files.machine_of(keys, setting.folder, here)
+            for row, keys in filed.items()
         }
 
-    found = {row: [done[key] for key in each] for row, each in plan.items()}
+    found = {row: [done[key] for key in keys] for row, keys in plan.items()}
     return found, runtime.main_alone(accelerator, machines)
 
 
-def _train(
-    keys: Sequence[_Key],
-    sets: Sequence[SyntheticSet],
-    protocol: EvalProtocol,
+def _divided(
+    jobs: Mapping[_Key, _Job], missing: Sequence[_Key], protocol: EvalProtocol, processes: int
+) -> dict[_Key, _Key]:
+    """The missing trainings that all processes do together, and as which each is filed.
+
+    Of fewer trainings than processes these are the long ones, unless seeds are trained side by
+    side; finished ones count, so that a continued evaluation divides what a whole one does.
+    """
+    if len(jobs) >= processes:
+        return {}
+    stacked = {key.student for key, job in jobs.items() if job.long and protocol.together > 1}
+    if missing and stacked:
+        ranks.note(
+            f"evaluate.together={protocol.together} leaves the seeds of "
+            f"{', '.join(sorted(stacked))} to one process for each set; with evaluate.together=1 "
+            f"all {processes} processes would divide their batches."
+        )
+    return {key: filed for key in missing if (filed := jobs[key].divided) is not None}
+
+
+def _trained(
+    by_all: Mapping[_Key, _Key],
+    groups: Sequence[Sequence[_Key]],
     setting: Setting,
-    labelling: soft_labels.Labelling | None,
-    divided: str | None,
-) -> list[Accuracy]:
-    """Accuracies of some seeds of a student after their last step; `divided` is of one seed."""
-    device, student, seeds = setting.accelerator.device, keys[0].student, [k.seed for k in keys]
-    soft = [
-        soft_labels.own_labels(one, protocol.labels, device)
-        if labelling is None
-        else labelling.soft_labels(one, key.images)
-        for one, key in zip(sets, keys, strict=True)
-    ]
-    networks = train_together(
-        sets, student, protocol, setting, seeds=seeds, soft=soft, divided=divided
-    )
-    return [accuracy(network, setting, crop=protocol.test_crop) for network in networks]
+    train: Callable[..., list[Accuracy]],
+    here: accuracy_files.Machine,
+) -> accuracy_files.Accuracies:
+    """Accuracies of trainings that all processes divide, one after another, and of the others.
+
+    Of these the process that is free first takes the next group, the longest of all, so that none
+    waits long for the last; an accuracy does not depend on the process that finds it.
+    """
+    accelerator, folder = setting.accelerator, setting.folder
+    total = len(by_all) + sum(map(len, groups))
+    bar = ranks.progress(None, "evaluating", total=total, unit=" trainings")
+    done: accuracy_files.Accuracies = {}
+    for key, filed in by_all.items():
+
+        def train_one(key: _Key = key) -> Accuracy:
+            return train([key], f"the student {key.student} with seed {key.seed}")[0]
+
+        find = partial(accuracy_files.cached_accuracy, filed, folder, machine=here)
+        done[key] = runtime.together(accelerator, find, train_one)
+        bar.update()
+    own: accuracy_files.Accuracies = {}
+    for index in runtime.shared_out(len(groups), accelerator):
+        before = len(by_all) + sum(map(len, groups[:index]))  # others have begun them
+        bar.update(before - bar.n)
+        own |= accuracy_files.cached_accuracies(groups[index], folder, train, here)
+    bar.update(total - bar.n)
+    bar.close()
+    for part in accuracy_files.gather_accuracies(own, accelerator):
+        done |= part
+    return done
 
 
 def _row(name: str, candidate: Candidate, protocol: EvalProtocol, test: Dataset) -> _Row:
@@ -406,6 +403,15 @@ def _tell_of_empty_classes(one: SyntheticSet, name: str) -> None:
             f"the {name} set holds nothing of {len(empty)} of {len(one.counts)} classes ({some}), "
             "which no student can learn from it."
         )
+
+
+def _label_facts(labelling: soft_labels.Labelling | None, row: _Row) -> dict[str, object]:
+    """What the soft labels of a set are, as a result tells it; nothing of hard ones."""
+    one = row.of_seed(0)
+    if labelling is not None:
+        return labelling.facts(row.hashes, one)
+    own = one.soft_labels
+    return {} if own is None else {"source": OWN, "label_bytes": own.nbytes}
 
 
 def _image_bytes(rows: Mapping[str, _Row]) -> dict[str, int | None]:
