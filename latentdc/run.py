@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 from accelerate import Accelerator
 
@@ -134,8 +133,7 @@ def _coreset(
     path: Path | None = folder / CORESET
     begun = bool(checkpoint.whole(folder / CHECKPOINTS))
     found = (folder / CORESET).is_file(), begun, is_set(folder / SET)
-    told = runtime.broadcast(accelerator, found)  # others may see files later
-    chosen, begun, made = cast(tuple[bool, bool, bool], told)
+    chosen, begun, made = runtime.broadcast(found)  # others may see files later
     if not chosen:
         path = experts.coreset if experts is not None else None
         path = path if prune.coreset is None else Path(prune.coreset)
@@ -194,7 +192,7 @@ def _synthetic_set(
         keep_coreset(folder / CORESET, kept, train)
     if not accelerator.trackers:  # which begin where the core set is chosen now
         start_trackers(accelerator, shared, name, folder)
-    if runtime.broadcast(accelerator, synthetic is None):
+    if runtime.broadcast(synthetic is None):
         synthetic = _made(parts, kept, context)
         facts |= {**synthetic.provenance, **_asked(parts)}
         done = circumstances(train, accelerator, command)

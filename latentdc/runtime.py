@@ -143,7 +143,7 @@ def require_shared(folder: Path, accelerator: Accelerator, key: str = "output=..
     """Refuse nodes that have a folder of that name each; the main process's lock tells it."""
     if accelerator.num_processes == 1:
         return
-    owner = broadcast(accelerator, lock_owner(folder) if accelerator.is_main_process else None)
+    owner = broadcast(lock_owner(folder) if accelerator.is_main_process else None)
     if owner is None:  # called from Python, without a lock
         return
     end = time.monotonic() + _VISIBLE
@@ -169,7 +169,7 @@ def _how_to_start(processes: int) -> str:
     )
 
 
-def broadcast(accelerator: Accelerator, value: object) -> object:
+def broadcast(value: T) -> T:
     """What the main process has as `value`, on every process."""
     shared = [value]
     broadcast_object_list(shared)
@@ -182,7 +182,7 @@ def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
     What it refuses, all processes refuse together.
     """
     result, refusal = _on_main(accelerator, work)
-    _refuse(broadcast(accelerator, refusal))
+    _refuse(broadcast(refusal))
     return cast(T, result) if accelerator.is_main_process else work()
 
 
@@ -191,8 +191,7 @@ def main_alone(accelerator: Accelerator, work: Callable[[], T]) -> T:
 
     What it refuses, all processes refuse together.
     """
-    told = broadcast(accelerator, _on_main(accelerator, work))
-    result, refusal = cast(tuple[T | None, str | None], told)
+    result, refusal = broadcast(_on_main(accelerator, work))
     _refuse(refusal)
     return cast(T, result)
 
@@ -207,9 +206,9 @@ def _on_main(accelerator: Accelerator, work: Callable[[], T]) -> tuple[T | None,
         return None, str(error)
 
 
-def _refuse(refusal: object) -> None:
+def _refuse(refusal: str | None) -> None:
     if refusal is not None:
-        raise everywhere(InputError(str(refusal)))
+        raise everywhere(InputError(refusal))
 
 
 def together(
@@ -224,17 +223,17 @@ def together(
 
     def made() -> T:
         nonlocal asked
-        asked = bool(broadcast(accelerator, True))
+        asked = broadcast(True)
         return make()
 
     if accelerator.is_main_process:
         found = find(made)
         if not asked:
-            broadcast(accelerator, False)
-        return cast(T, broadcast(accelerator, found))
-    if broadcast(accelerator, None):
+            broadcast(False)
+        return broadcast(found)
+    if broadcast(None):
         make()
-    return cast(T, broadcast(accelerator, None))
+    return cast(T, broadcast(None))
 
 
 def shared_out(count: int, accelerator: Accelerator) -> Iterator[int]:
@@ -245,7 +244,7 @@ def shared_out(count: int, accelerator: Accelerator) -> Iterator[int]:
     if accelerator.num_processes == 1:
         yield from range(count)
         return
-    queue, store = str(broadcast(accelerator, uuid4().hex)), connect_store(silence())
+    queue, store = broadcast(uuid4().hex), connect_store(silence())
     while (index := store.add(queue, 1) - 1) < count:
         yield index
 

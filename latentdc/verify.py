@@ -289,7 +289,7 @@ def _aside(
     if accelerator.is_main_process:
         _remove_left(cache)
         path = str(cache / f".latentdc-verify-{uuid4().hex[:12]}")
-    folder = Path(str(runtime.broadcast(accelerator, path)))
+    folder = Path(runtime.broadcast(path))
     with locked(folder, advice=_ELSEWHERE):
         runtime.require_shared(folder, accelerator, "data.cache=...")
         try:

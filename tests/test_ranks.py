@@ -118,7 +118,7 @@ def test_a_process_that_does_not_start_does_not_hold_up_the_others():
 def test_processes_that_have_done_their_work_end_in_order(tmp_path):
     (tmp_path / "short.py").write_text(
         "from latentdc import runtime\n"
-        "runtime.broadcast(runtime.start(threads=1), 1)\n"  # gloo aborted every second one
+        "runtime.start(threads=1)\nruntime.broadcast(1)\n"  # gloo aborted every second one
     )
     for _ in range(4):
         code, _, everything = two("short.py")

@@ -149,7 +149,7 @@ def no_accelerator(**_: object) -> None:
 
 def test_the_main_process_decides_and_hands_its_result_on():
     accelerator = runtime.start(threads=1)
-    assert runtime.broadcast(accelerator, {"kept": True}) == {"kept": True}
+    assert runtime.broadcast({"kept": True}) == {"kept": True}
     assert runtime.main_first(accelerator, lambda: [1, 2]) == [1, 2]
     assert runtime.main_first(accelerator, lambda: None) is None
 

@@ -93,7 +93,7 @@ def _train(recipe: Recipe, folder: Path) -> None:
     data, prune = recipe.data, recipe.prune
     train, open_test = runtime.main_first(accelerator, lambda: open_used(data, tests=False))
     normalization = runtime.main_first(accelerator, lambda: preprocessing(data, train))
-    there = runtime.broadcast(accelerator, (folder / run_folder.CORESET).is_file())
+    there = runtime.broadcast((folder / run_folder.CORESET).is_file())
     if there and prune.coreset is None:
         read = partial(kept_coreset, folder / run_folder.CORESET, train, prune)
         kept = runtime.main_first(accelerator, read)

@@ -101,8 +101,7 @@ class ExpertTraining:
     def train_lacking(self, folder: Path, tell: tracking.Tell | None = None) -> None:
         """Train the experts that a folder lacks; all processes call it together."""
         accelerator = self.accelerator
-        lacking = runtime.broadcast(accelerator, missing_experts(folder, self.settings.count))
-        assert isinstance(lacking, list)
+        lacking = runtime.broadcast(missing_experts(folder, self.settings.count))
         size = len(lacking) * expert_bytes(self.settings, self.network, **self.sizes)
         free = shutil.disk_usage(folder).free
         if size > free:

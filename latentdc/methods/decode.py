@@ -8,7 +8,7 @@ How many images the prior takes at once is settled here for all methods.
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import asdict, fields, replace
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -105,7 +105,7 @@ def settle_memory(
             needs = needs.of_one_step() if one_step else needs
             measured = choose_plan(needs, images, free, ipc=ipc)
             ranks.say("memory", describe_plan(measured, needs, images, free))
-        plan = cast(Plan, runtime.broadcast(accelerator, measured))
+        plan = runtime.broadcast(measured)
     settled = copy(prior)
     settled.plan = plan
     return settled, asdict(plan)

@@ -8,9 +8,7 @@ nobody has published it.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast
-
-from torch import Tensor
+from typing import Any
 
 from latentdc import runtime
 from latentdc.errors import InputError
@@ -76,7 +74,7 @@ def refine(
     z, facts = None, {} if begun is None else dict(begun.facts[_SAMPLED])
     if begun is None:
         made = sampling(coreset, prior, first, context)
-        facts, z = dict(made.provenance), runtime.broadcast(context.accelerator, made.z)
+        facts, z = dict(made.provenance), runtime.broadcast(made.z)
 
     def save(state: State) -> None:
         assert context.save_state is not None
@@ -101,6 +99,6 @@ def refine(
         context.objective,
         replace(second, init="sampled"),
         surround,
-        z=cast(Tensor | None, z),
+        z=z,
     )
     return replace(refined, provenance={**facts, **refined.provenance})

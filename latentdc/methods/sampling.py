@@ -151,7 +151,7 @@ def _sample_classes(
             stops = turn + 1 < turns and stop_requested()
             pause = settings.checkpoint_seconds and max(settings.checkpoint_seconds, _SPARED * cost)
             due = time.perf_counter() - kept >= pause
-            if stops or turn + 1 == turns or runtime.broadcast(accelerator, due):
+            if stops or turn + 1 == turns or runtime.broadcast(due):
                 cost = save()
                 kept = time.perf_counter()
             if stops:

@@ -86,7 +86,7 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
         "accelerator": accelerator,
         "folder": folder,
     }
-    if runtime.broadcast(accelerator, path.is_file()):
+    if runtime.broadcast(path.is_file()):
         read = partial(kept_coreset, path, train, recipe.prune)
         coreset = runtime.main_first(accelerator, read)
     else:

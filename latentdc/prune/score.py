@@ -211,7 +211,7 @@ def scored(scoring: Scoring) -> ScoreTable:
             replace(table, features_hash=None).save(kept)  # by content, so that it fits every copy
         return table
     earlier = None if kept is None else _kept_scores(kept, scoring)
-    if kept is not None and runtime.broadcast(accelerator, earlier is not None):
+    if kept is not None and runtime.broadcast(earlier is not None):
         earlier = ScoreTable.load(kept) if earlier is None else earlier
         return earlier.fitted(train).with_features(features)
     if scoring.folder is not None:
@@ -290,7 +290,7 @@ def compute_scores(scoring: Scoring, features: Features | None = None) -> ScoreT
         scores |= by("subsets", loss=losses, held_out=held_out) if main else {}
     if features is not None:
         scores |= by("features", features=features)
-    scores = cast(Columns, runtime.broadcast(scoring.accelerator, scores))
+    scores = runtime.broadcast(scores)
     # Not before the rest is there: a restart looks for the features.
     features_hash = trainings[0].keep_features(scoring.folder) if trainings else None
     scoring.workspace.clear()

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -103,7 +102,7 @@ class ScorerTraining:
                     self._on_step({"epoch": epoch, "step": number, "loss": loss})
             self.done = epoch + 1
             if self._accelerator.num_processes > 1:  # GPUs may drift apart by rounding
-                self.restore(cast(Weights, runtime.broadcast(self._accelerator, self.state())))
+                self.restore(runtime.broadcast(self.state()))
             yield epoch
 
     def _batches(self, epoch: int) -> list[training.Batch]:
@@ -209,7 +208,7 @@ def real_classifier(
             **scorer_facts(scorer, train, accelerator),
         }
         path = folder / f"{io.fingerprint(facts)}.safetensors"
-        if runtime.broadcast(accelerator, path.is_file()):
+        if runtime.broadcast(path.is_file()):
             state = runtime.main_first(accelerator, lambda: _kept_classifier(path))
             classifier.load_state_dict(state)
         else:

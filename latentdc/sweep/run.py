@@ -96,7 +96,7 @@ def carry_out(
 
 
 def _done(recipe: Recipe, target: Path, accelerator: Accelerator) -> bool:
-    return bool(runtime.main_alone(accelerator, lambda: is_finished(recipe, target)))
+    return runtime.main_alone(accelerator, lambda: is_finished(recipe, target))
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def _held(target: Path, wait: bool, accelerator: Accelerator) -> Iterator[bool]:
                 stack.enter_context(locks.locked(target, wait=wait))
             except locks.InUse:
                 held = False
-        yield bool(runtime.broadcast(accelerator, held))
+        yield runtime.broadcast(held)
 
 
 # ---- What a finished cell leaves in its folder ----
