@@ -130,8 +130,45 @@ def _find(path: Path) -> _Found:
 
 
 def _of_mapping(given: Mapping[Any, Any], path: Path) -> _Found | None:
+    """Images and labels by their names, else experiments, arrays without names, or classes."""
     words = {key: value for key, value in given.items() if isinstance(key, str)}
     content = {key.lower(): value for key, value in words.items()}
+    parts = _parts(words, path)
+    images, labels, soft = parts["images"], parts["labels"], parts.pop("soft_labels")
+    listed = images if isinstance(images, list | tuple) and "data" in content else ()
+    experiments = (
+        labels is None and listed and isinstance(listed[0], list | tuple) and len(listed[0]) >= 2
+    )
+    if soft is not None and labels is None and not experiments:
+        parts["labels"] = soft
+    elif soft is not None and _may_have_soft(labels, soft, parts["class_names"], path):
+        parts |= {"labels": soft, "hard_labels": labels}
+    are_read = soft is not None and parts["labels"] is soft
+    unread = [
+        key
+        for key, value in words.items()
+        if key.lower() in _KEYS["soft_labels"] and value is not None
+        if not (are_read and _same(value, soft, path))
+    ]
+    if images is not None and parts["labels"] is not None:
+        _tell_of_others([key for key in words if key.lower() not in _KNOWN or key in unread], path)
+        return _Found(**parts)
+    if len(listed) > 1:
+        several = f"{path} holds {len(listed)} sets, one per experiment"
+        say("note", f"{several}; the first is scored.")
+    if experiments:
+        _tell_of_others(unread, path)
+        return _Found(*listed[0][:2])
+    if images is None and {"arr_0", "arr_1"} <= content.keys():  # numpy.savez without names
+        return _Found(content["arr_0"], content["arr_1"])
+    return _by_class(given, path)
+
+
+def _parts(words: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What lies under the names of each part, the commonest first; None of parts without any.
+
+    Several names of one part have to hold the same. Soft labels are those of the images.
+    """
     parts: dict[str, Any] = {}
     for part, keys in _KEYS.items():
         named = {k: v for k, v in words.items() if k.lower() in keys and v is not None}
@@ -139,40 +176,14 @@ def _of_mapping(given: Mapping[Any, Any], path: Path) -> _Found | None:
         if part == "soft_labels":  # what only has their name is passed over
             named = {k: v for k, v in named.items() if _are_soft(v, parts["images"], path)}
         named = {k: v for k, v in named.items() if _is_of_part(part, v)} or named
-        values = sorted(named, key=lambda key: keys.index(key.lower()))
-        parts[part] = named[values[0]] if values else None
+        found = sorted(named, key=lambda key: keys.index(key.lower()))
+        parts[part] = named[found[0]] if found else None
         if not all(_same(parts[part], value, path) for value in named.values()):
             raise InputError(
                 f"{path} holds {part} under {len(named)} names, and they differ: "
-                f"{', '.join(values)}; keep the ones that are meant."
+                f"{', '.join(found)}; keep the ones that are meant."
             )
-    images, labels, soft = parts["images"], parts["labels"], parts.pop("soft_labels")
-    listed = isinstance(images, list | tuple) and images and "data" in content
-    first: Any = images[0] if listed else None
-    experiments = labels is None and isinstance(first, list | tuple) and len(first) >= 2
-    if soft is not None and labels is None and not experiments:
-        parts["labels"] = soft
-    elif soft is not None and _may_have_soft(labels, soft, parts["class_names"], path):
-        parts |= {"labels": soft, "hard_labels": labels}
-    read = [soft] if soft is not None and parts["labels"] is soft else []
-    unread = [
-        key
-        for key, value in words.items()
-        if key.lower() in _KEYS["soft_labels"] and value is not None
-        if not any(_same(value, other, path) for other in read)
-    ]
-    if images is not None and parts["labels"] is not None:
-        _tell_of_others([key for key in words if key.lower() not in _KNOWN or key in unread], path)
-        return _Found(**parts)
-    if listed and len(images) > 1:
-        several = f"{path} holds {len(images)} sets, one per experiment"
-        say("note", f"{several}; the first is scored.")
-    if experiments:
-        _tell_of_others(unread, path)
-        return _Found(*first[:2])
-    if images is None and {"arr_0", "arr_1"} <= content.keys():  # numpy.savez without names
-        return _Found(content["arr_0"], content["arr_1"])
-    return _by_class(given, path)
+    return parts
 
 
 def _tell_of_others(names: Sequence[str], path: Path) -> None:
