@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 UNKNOWN = "unknown until downloaded"
@@ -13,6 +14,11 @@ def multiply_adds(forward: Callable[[], object]) -> float:
     with FlopCounterMode(display=False) as counter:
         forward()
     return float(counter.get_total_flops()) / 2
+
+
+def parameters(network: nn.Module) -> int:
+    """Numbers that a network's weights are."""
+    return sum(weight.numel() for weight in network.parameters())
 
 
 def aligned(lines: Mapping[str, str]) -> str:

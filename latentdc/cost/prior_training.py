@@ -1,18 +1,16 @@
 """What training a small prior takes: an autoencoder, its latents, a UNet on them, a sample grid."""
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from latentdc.cost.commands import summary
-from latentdc.cost.stages import Hardware, Stage, works
+from latentdc.cost.stages import Hardware, Stage, Student, works
 from latentdc.data.open import class_count, kept_size
 from latentdc.draws import own_streams
 from latentdc.errors import counted
-from latentdc.estimates import UNKNOWN, in_bytes, multiply_adds
+from latentdc.estimates import UNKNOWN, in_bytes, multiply_adds, parameters
 from latentdc.priors.denoisers import UNetDenoiser
 from latentdc.priors.memory import kept_bytes
 from latentdc.priors.small import build_autoencoder, build_unet
@@ -21,17 +19,6 @@ from latentdc.recipe.prior_training import PriorRecipe, UNetTraining
 
 _STATE = 4 * 4  # bytes of a number: itself, its average and two moments of AdamW
 _GRADIENT = 4  # and of its gradient
-
-
-@dataclass(frozen=True)
-class _NetworkCost:
-    """What one image or latent takes, of a network without weights; `step` is of its training."""
-
-    forward: float
-    step: float
-    encode: float
-    activations: float
-    weights: int
 
 
 class _TermsCost(NamedTuple):
@@ -53,7 +40,7 @@ def describe_prior(recipe: PriorRecipe, hardware: Hardware) -> str:
     lines = {"data": f"{data.source}, {data.resolution} px"}
     images = None if size is None else size.train * (1 + recipe.flip)
     lines["training images"] = UNKNOWN if size is None else f"{size.train:,}"
-    first, second, values = _networks(recipe, classes or 1)
+    first, encode, second, values = _networks(recipe, classes or 1)
     terms, latents = _terms(recipe.unet, classes or 1, values), 4 * (images or 0) * values
     found = []
     for name, network, spec, more, stored in (
@@ -70,11 +57,11 @@ def describe_prior(recipe: PriorRecipe, hardware: Hardware) -> str:
         state = {f"state of the {name}": 2 * (_STATE * network.weights + more.kept)}  # and the next
         work = spec.steps * (passes + more.work)
         found.append(Stage(f"training {name}", work, told, state, memory))
-    encoding = None if images is None else images * first.encode
+    encoding = None if images is None else images * encode
     told = UNKNOWN if images is None else f"{images:,} images"
     found.insert(-1, Stage("encoding", encoding, told, memory=2 * latents))  # in parts, then as one
     samples = (classes or 0) * PER_CLASS
-    work = samples * (GRID_STEPS * 2 * second.forward + first.forward - first.encode)
+    work = samples * (GRID_STEPS * 2 * second.forward + first.forward - encode)
     told = f"{samples:,} images in {GRID_STEPS} steps with guidance {GRID_GUIDANCE:g}"
     prior = {"prior": 2.0 * (first.weights + second.weights)}
     found.append(Stage("samples", None if classes is None else work, told, prior))
@@ -92,8 +79,8 @@ def _terms(spec: UNetTraining, classes: int, values: int) -> _TermsCost:
     return _TermsCost(passes, 2 * 2 * rows, 2 * bank, 2 * 4 * rows)
 
 
-def _networks(recipe: PriorRecipe, classes: int) -> tuple[_NetworkCost, _NetworkCost, int]:
-    """The autoencoder on one image, the UNet on one latent, and a latent's values."""
+def _networks(recipe: PriorRecipe, classes: int) -> tuple[Student, float, Student, int]:
+    """The autoencoder on one image, its encoder's work, the UNet on one latent, its values."""
     side = recipe.data.resolution
     if recipe.start is None:
         with own_streams(), torch.device("meta"):
@@ -114,7 +101,7 @@ def _networks(recipe: PriorRecipe, classes: int) -> tuple[_NetworkCost, _Network
         encode = multiply_adds(lambda: space.encode(one))
         whole, step = works(space, lambda: space.decode(space.encode(one).latent_dist.mean))
         kept = kept_bytes(lambda: space.decode(space.encode(two).latent_dist.mean)) / 2
-        first = _NetworkCost(whole, step, encode, kept, _count(space))
+        first = Student(whole, kept, parameters(space), step=step)
 
         def denoise(x: torch.Tensor, labels: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
             told: torch.Tensor = unet(x, times, encoder_hidden_states=embedding(labels)).sample
@@ -122,9 +109,5 @@ def _networks(recipe: PriorRecipe, classes: int) -> tuple[_NetworkCost, _Network
 
         forward, step = works(unet, lambda: denoise(z, label, time))
         kept = kept_bytes(lambda: denoise(pair, label.repeat(2), time.repeat(2))) / 2
-    weights = _count(unet) + _count(embedding)
-    return first, _NetworkCost(forward, step, 0.0, kept, weights), math.prod(shape)
-
-
-def _count(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
+    second = Student(forward, kept, parameters(unet) + parameters(embedding), step=step)
+    return first, encode, second, math.prod(shape)

@@ -59,14 +59,14 @@ def scoring(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage:
         count = prune.rules.subsets
         trained += (count - 1) * last * size.train
         looked += count * (size.train + size.test)
-    shared = _scorer_shared(scorer, size, hardware)
-    training, looking = trained * network.step, looked * network.forward
+    training, shared, memory = _training(scorer, size, hardware, trained)
+    looking = looked * network.forward
     return Stage(
         "scoring",
         training + looking,
         f"{scorer.network} is trained on {trained:,} images and looks at {looked:,}{shared.told}",
         kept,
-        network.trained(scorer.batch, divided=shared.divided),
+        memory,
         busiest=shared.busiest(training, looking, hardware.processes),
     )
 
@@ -95,11 +95,6 @@ def _kept(recipe: Recipe, columns: set[str], size: Sizes, *, passes: bool) -> di
     return found
 
 
-def _scorer_shared(scorer: Scorer, size: Sizes, hardware: Hardware) -> Shared:
-    side, infobatch = scorer.resolution or size.side, scorer.infobatch is not None
-    return shared_training(scorer.network, side, scorer.batch, size, hardware, undivided=infobatch)
-
-
 def _scorer(scorer: Scorer, size: Sizes, *, whole: bool = False) -> Student:
     """The network of a scorer; `whole` shows it all of an image, not what its weights are for."""
     side = scorer.resolution
@@ -118,11 +113,12 @@ def real_classifier(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | 
     told, checking = f"{tried:,} images through {scorer.network}", tried * network.forward
     if scorer.weights is not None:
         return Stage("classifier", checking, told, memory=4 * network.weights, busiest=checking)
-    training, shared, memory = _scorer_training(scorer, size, hardware)
+    seen = scorer.epochs * size.train
+    training, shared, memory = _training(scorer, size, hardware, seen)
     return Stage(
         "classifier",
         training + checking,
-        f"{told}, which is trained on {scorer.epochs * size.train:,}{shared.told}",
+        f"{told}, which is trained on {seen:,}{shared.told}",
         disk={"classifiers": 4 * network.weights},
         memory=memory,
         busiest=shared.busiest(training, checking, 1),  # all processes try it on all
@@ -152,7 +148,7 @@ def classifying(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | None
         memory, asking = 4.0 * network.weights, asked * network.forward
     told = f"{asked:,} images through {scorer.network}{pooled}"
     if learns:
-        training, shared, trained = _scorer_training(scorer, size, hardware)
+        training, shared, trained = _training(scorer, size, hardware, scorer.epochs * size.train)
         memory = max(memory, trained)
         told += f", a student of which is trained as long as on all images{shared.told}"
     return Stage(
@@ -164,11 +160,14 @@ def classifying(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | None
     )
 
 
-def _scorer_training(
-    scorer: Scorer, size: Sizes, hardware: Hardware
+def _training(
+    scorer: Scorer, size: Sizes, hardware: Hardware, images: int
 ) -> tuple[float, Shared, float]:
-    """Multiply-adds of training the scorer anew on all images, how it is shared, and its memory."""
+    """Multiply-adds of training a scorer anew on so many images, how it is shared, its memory."""
     network = _scorer(replace(scorer, weights=None), size)
-    shared = _scorer_shared(scorer, size, hardware)
-    work = scorer.epochs * size.train * network.step
-    return work, shared, network.trained(scorer.batch, divided=shared.divided)
+    side, infobatch = scorer.resolution or size.side, scorer.infobatch is not None
+    shared = shared_training(
+        scorer.network, side, scorer.batch, size, hardware, undivided=infobatch
+    )
+    memory = network.trained(scorer.batch, divided=shared.divided)
+    return images * network.step, shared, memory

@@ -182,8 +182,7 @@ def published_student(name: str, size: int) -> Student:
 
 def _student(network: torch.nn.Module, forward: float, kept: float = 0, step: float = 0) -> Student:
     linear = [one.in_features for one in network.modules() if isinstance(one, torch.nn.Linear)]
-    weights = sum(p.numel() for p in network.parameters())
-    return Student(forward, kept, weights, linear[-1] if linear else 0, step)
+    return Student(forward, kept, estimates.parameters(network), linear[-1] if linear else 0, step)
 
 
 def classifier(given: Scorer | Teacher, classes: int, size: int | None = None) -> Student:

@@ -22,6 +22,7 @@ from latentdc.augment.dsa import augment
 from latentdc.data.dataset import Dataset
 from latentdc.divided import Divided, is_divided, process_facts
 from latentdc.errors import InputError, RunError
+from latentdc.estimates import parameters
 from latentdc.experts.files import data_facts, expert_path, missing_experts
 from latentdc.images import fetch, place, send
 from latentdc.modes import in_plain_modes
@@ -248,5 +249,4 @@ def training_snapshots(
 def expert_bytes(settings: Experts, network: str, num_classes: int, resolution: int) -> int:
     """Bytes of one expert on disk."""
     plan = outline(network, num_classes=num_classes, resolution=resolution)
-    weights = sum(weight.numel() for weight in plan.parameters())
-    return (settings.epochs + 1) * weights * _DTYPES[settings.dtype].itemsize
+    return (settings.epochs + 1) * parameters(plan) * _DTYPES[settings.dtype].itemsize

@@ -162,13 +162,11 @@ def decoder_bytes(prior: Prior) -> int:
 
     The encoder is left out: only a distillation needs it.
     """
-    space = getattr(prior, "autoencoder", None)
-    space = getattr(space, "autoencoder", space)
     return 4 * sum(
         weight.numel()
-        for network in prior_networks(prior)
+        for part, network in prior_networks(prior).items()
         for name, weight in network.named_parameters()
-        if network is not space or not name.startswith(("encoder.", "quant_conv."))
+        if part != "autoencoder" or not name.startswith(("encoder.", "quant_conv."))
     )
 
 

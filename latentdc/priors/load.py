@@ -11,6 +11,7 @@ from torch import nn
 
 from latentdc import arguments, ranks
 from latentdc.errors import InputError, first_line
+from latentdc.estimates import parameters
 from latentdc.modes import in_plain_modes
 from latentdc.preprocessing import Normalization, Preprocessing, Standardization, Whitening
 from latentdc.priors.base import PrecisionName, Prior
@@ -164,16 +165,16 @@ def _check_device(device: torch.device | str) -> None:
         raise InputError(told) from error
 
 
-def prior_networks(prior: Prior) -> list[nn.Module]:
-    """The networks of a prior: of its autoencoder, and of its denoiser with its conditions."""
+def prior_networks(prior: Prior) -> dict[str, nn.Module]:
+    """The networks of a prior: its `autoencoder`, and those of its denoiser and its conditions."""
     space, denoiser = getattr(prior, "autoencoder", None), getattr(prior, "denoiser", None)
-    parts = [getattr(space, "autoencoder", space), *vars(denoiser or object).values()]
-    return [part for part in parts if isinstance(part, nn.Module)]
+    parts = {**vars(denoiser or object), "autoencoder": getattr(space, "autoencoder", space)}
+    return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
 
 
 def prior_parameters(prior: Prior) -> int:
     """Numbers in the networks of a prior."""
-    return sum(p.numel() for network in prior_networks(prior) for p in network.parameters())
+    return sum(map(parameters, prior_networks(prior).values()))
 
 
 def warn_if_slow(prior: Prior, device: torch.device, precision: str) -> None:

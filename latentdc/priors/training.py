@@ -22,6 +22,7 @@ from latentdc.augment.geometry import mirror
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError, RunError
+from latentdc.estimates import parameters
 from latentdc.images import Images, contiguous, from_uint8, to_uint8
 from latentdc.modes import in_plain_modes
 from latentdc.priors import small
@@ -351,7 +352,7 @@ def document_prior(
     facts = {
         "psnr_db": round(reconstruction_psnr(prior.autoencoder, test.images), 2),
         "held_out_images": len(test),
-        "parameters": [sum(p.numel() for p in part.parameters()) for part in weights],
+        "parameters": [*map(parameters, weights)],
         "seconds": [round(training.seconds) for training in trainings],
         "steps": [training.steps for training in trainings],
         "machine": runtime.device_name(device),

@@ -16,6 +16,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from latentdc.errors import InputError
+from latentdc.estimates import parameters
 from latentdc.io import file_hash, write_json, write_text, writing
 from latentdc.priors.card import front_matter
 from latentdc.priors.convert import networks
@@ -74,7 +75,7 @@ def convert(
     classes = "none (unconditional)"
     if class_names is not None:
         classes = f"{len(class_names):,}, from `{class_names[0]}` to `{class_names[-1]}`"
-    sizes = (f"{name} {count(part.network):,}" for name, part in parts.items())
+    sizes = (f"{name} {parameters(part.network):,}" for name, part in parts.items())
     rows = {
         "checkpoint": f"`{checkpoint.name}`, SHA-256 `{file_hash(checkpoint)}`",
         "shape": f"`{config.name}`, SHA-256 `{file_hash(config)}`",
@@ -123,11 +124,6 @@ def build_parts(
         key = "embedding.weight"
         parts["class_embedding"] = Part(embedding, {key: networks.Source(networks.CLASSES + key)})
     return parts
-
-
-def count(network: torch.nn.Module) -> int:
-    """Number of parameters."""
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _scale(model: LatentDiffusion, weights: Mapping[str, Tensor]) -> float:

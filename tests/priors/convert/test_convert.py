@@ -6,11 +6,12 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel, UNet2DModel, VQModel
 
 from latentdc.draws import generator
+from latentdc.estimates import parameters
 from latentdc.io import file_hash
 from latentdc.priors.convert.__main__ import main
 from latentdc.priors.convert.networks import FIRST_STAGE, UNET, build_scheduler
 from latentdc.priors.convert.shape import LatentDiffusion, read_yaml
-from latentdc.priors.convert.weights import build_parts, count
+from latentdc.priors.convert.weights import build_parts
 from latentdc.priors.denoisers import ClassEmbedding
 from latentdc.priors.files import CONFIGS
 from tests.priors.convert import reference, toy, yamls
@@ -97,11 +98,11 @@ def test_the_papers_prior_has_its_published_size(tmp_path):
     parts = build_parts(cin256(tmp_path), 1.0, tuple(map(str, range(1000))))
     first_stage = parts["vqvae"].network
     halves = (first_stage.encoder, first_stage.quant_conv, first_stage.quantize)
-    assert round(count(parts["unet"].network) / 1e6, 2) == 400.92
-    assert round(sum(map(count, halves[:2])) / 1e6, 1) == 22.3
-    assert count(halves[2]) == 8192 * 3
-    assert round(count(first_stage.decoder) / 1e6, 1) == 33.0
-    assert count(parts["class_embedding"].network) == 1001 * 512
+    assert round(parameters(parts["unet"].network) / 1e6, 2) == 400.92
+    assert round(sum(map(parameters, halves[:2])) / 1e6, 1) == 22.3
+    assert parameters(halves[2]) == 8192 * 3
+    assert round(parameters(first_stage.decoder) / 1e6, 1) == 33.0
+    assert parameters(parts["class_embedding"].network) == 1001 * 512
 
 
 @pytest.mark.parametrize(
