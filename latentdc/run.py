@@ -9,7 +9,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from latentdc import checkpoint, runtime
-from latentdc.data.dataset import Dataset, class_counts, random_images
+from latentdc.data.dataset import Dataset, random_images
 from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import with_baselines
@@ -144,7 +144,7 @@ def _coreset(
         counts = dict(zip(kept.class_names, kept.different_counts(), strict=True))
     else:
         sizes = class_sizes(train)
-        most = most_kept([*sizes.values()], prune, class_counts(train).tolist())
+        most = most_kept([*sizes.values()], prune, train.counts)
         counts = dict(zip(sizes, most, strict=True))
     if parts.prior is not None and parts.objective is not None:
         settings = recipe.distill

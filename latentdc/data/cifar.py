@@ -14,7 +14,7 @@ import torch
 
 from latentdc.data.decode import pointer, ppm
 from latentdc.data.encoded import EncodedSplit
-from latentdc.data.files import fingerprint_and_change
+from latentdc.data.files import fingerprint_and_change, require_plain_splits
 from latentdc.errors import InputError
 from latentdc.io import require_file
 from latentdc.recipe import Data
@@ -90,11 +90,7 @@ def cifar_split(
     Raises:
         InputError: another split or column, missing or damaged files.
     """
-    if data.train != "train" or data.test not in (None, "test"):
-        raise InputError(
-            f"{folder} has the splits train and test, got data.train={data.train} and "
-            f"data.test={data.test}; leave both out."
-        )
+    require_plain_splits(data, folder)
     column = data.label or layout.label
     if column not in layout.names or data.image is not None:
         raise InputError(

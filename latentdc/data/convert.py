@@ -16,7 +16,7 @@ from torch import Tensor
 
 from latentdc.arguments import class_names_of, path_of, require_a, require_whole
 from latentdc.data.classes import require_members
-from latentdc.data.decode import UNREADABLE, fit_square, hash_pixels, open_picture, to_rgb
+from latentdc.data.decode import UNREADABLE, fit_square, hash_array, open_picture, to_rgb
 from latentdc.data.encoded import EncodedSplit, Fields
 from latentdc.data.folder import folder_split, holds_splits
 from latentdc.errors import InputError, first_line
@@ -288,7 +288,7 @@ def _gathered(
         if resolution is None:
             _require_size((height, width), size, name)
         levels.append(fit_square(Image.fromarray(image), size[0]))
-        hashes.append(hash_pixels(image))
+        hashes.append(hash_array(image))
     return levels, hashes
 
 

@@ -210,6 +210,18 @@ class Dataset:
         return int(self.images.shape[-1])
 
     @property
+    def counts(self) -> list[int]:
+        """Samples of each class."""
+        counts: list[int] = self.labels.bincount(minlength=self.num_classes).tolist()
+        return counts
+
+    @in_plain_modes
+    def different_counts(self) -> list[int]:
+        """Samples of each class, without exact repeats."""
+        rows = different_rows(self.hashes, self.labels)
+        return self.labels[rows].bincount(minlength=self.num_classes).tolist()
+
+    @property
     def kind(self) -> Kind:
         """What its samples are: images or vectors."""
         return kind_of(self.images)
@@ -236,8 +248,7 @@ class Dataset:
 
     @cached_property
     def _members(self) -> tuple[Tensor, ...]:
-        counts = torch.bincount(self.labels, minlength=self.num_classes)
-        members: tuple[Tensor, ...] = self.labels.argsort(stable=True).split(counts.tolist())
+        members: tuple[Tensor, ...] = self.labels.argsort(stable=True).split(self.counts)
         return members
 
     @in_plain_modes
@@ -299,17 +310,6 @@ class Dataset:
         )
 
 
-def class_counts(dataset: Dataset) -> Tensor:
-    """(C,) number of samples of each class."""
-    return torch.bincount(dataset.labels, minlength=dataset.num_classes)
-
-
-def different_counts(dataset: Dataset) -> Tensor:
-    """(C,) number of different samples of each class, without exact repeats."""
-    rows = different_rows(dataset.hashes, dataset.labels)
-    return torch.bincount(dataset.labels[rows], minlength=dataset.num_classes)
-
-
 @in_plain_modes
 def random_images(dataset: Dataset, ipc: int | Sequence[int], seed: int) -> Dataset:
     """Different images of each class (no exact repeats), drawn by (seed, class), ordered by class.
@@ -355,7 +355,7 @@ def different_rows(hashes: Tensor, labels: Tensor) -> Tensor:
 
 def note_repeats(train: Dataset, test: Dataset) -> None:
     """Tell in one line how many images repeat exactly, in training or between the two splits."""
-    repeats, again = (len(d) - int(different_counts(d).sum()) for d in (train, test))
+    repeats, again = (len(d) - sum(d.different_counts()) for d in (train, test))
     pairs = torch.unique(torch.stack([train.hashes, train.labels]), dim=1)
     twice = int((pairs[0].unique(return_counts=True)[1] > 1).sum())
     leaked = int(torch.isin(test.hashes, train.hashes).sum())

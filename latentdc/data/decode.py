@@ -56,13 +56,13 @@ def decode(content: bytes, resolution: int) -> tuple[NDArray[np.uint8], int]:
     with open_picture(content) as image:
         lossless = image.format in _LOSSLESS
         rgb = to_rgb(image)
-    hash_ = hash_pixels(np.asarray(rgb)) if lossless else hash_bytes(content)
+    hash_ = hash_array(np.asarray(rgb)) if lossless else hash_bytes(content)
     return fit_square(rgb, resolution), hash_
 
 
-def hash_pixels(pixels: NDArray[np.uint8]) -> int:
-    """Signed 64-bit hash of (H, W, 3) levels; depends on the shape too."""
-    return hash_bytes(repr(pixels.shape).encode() + pixels.tobytes())
+def hash_array(values: NDArray[Any]) -> int:
+    """Signed 64-bit hash of (H, W, 3) levels or of a vector; depends on the shape too."""
+    return hash_bytes(repr(values.shape).encode() + values.tobytes())
 
 
 def open_picture(content: bytes) -> Image.Image:

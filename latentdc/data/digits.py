@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from latentdc.data.decode import ppm
 from latentdc.data.encoded import EncodedSplit
-from latentdc.errors import InputError
+from latentdc.data.files import require_plain_splits
 from latentdc.recipe import Data
 
 _TEST = 360
@@ -20,11 +20,7 @@ _TEST = 360
 
 def digits_split(data: Data, split: Literal["train", "test"]) -> EncodedSplit:
     """The images of one split, as RGB of their own size."""
-    if data.train != "train" or data.test not in (None, "test"):
-        raise InputError(
-            f"digits has the splits train and test, got data.train={data.train} and "
-            f"data.test={data.test}; leave both out."
-        )
+    require_plain_splits(data, "digits")
     from sklearn.datasets import load_digits  # takes a second, and other data do without
 
     digits = load_digits()

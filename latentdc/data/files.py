@@ -15,6 +15,7 @@ from latentdc.errors import InputError, nearest
 from latentdc.io import fingerprint
 from latentdc.plain_text import printable
 from latentdc.ranks import note
+from latentdc.recipe import Data
 from latentdc.recipe.data import TEST_SPLITS
 
 # Names, in lower case, that systems and tools make inside of people's folders.
@@ -228,6 +229,15 @@ def _split_of(name: str) -> tuple[str, str]:
 def usual_split(text: str) -> str | None:
     """The split that a word in a name stands for."""
     return next((_SPLITS[w] for w in re.split(r"[^a-z]+", text.lower()) if w in _SPLITS), None)
+
+
+def require_plain_splits(data: Data, source: str | Path) -> None:
+    """Refuse names of splits where these are `train` and `test`."""
+    if data.train != "train" or data.test not in (None, "test"):
+        raise InputError(
+            f"{source} has the splits train and test, got data.train={data.train} and "
+            f"data.test={data.test}; leave both out."
+        )
 
 
 def require_all_shards(paths: Sequence[Path], source: Path) -> None:

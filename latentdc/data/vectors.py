@@ -15,10 +15,10 @@ from torch import Tensor
 
 from latentdc.data.classes import choose_classes, require_members
 from latentdc.data.dataset import Dataset
+from latentdc.data.decode import hash_array
 from latentdc.data.files import exists
 from latentdc.errors import InputError
 from latentdc.images import MEMORY_LIMIT, Images, MappedImages
-from latentdc.io import hash_bytes
 from latentdc.ranks import note
 from latentdc.recipe import Data
 from latentdc.recipe.data import TEST_SPLITS
@@ -210,7 +210,7 @@ def _hashes(vectors: Images, name: str) -> Tensor:
                 f"{name} has values that are not finite (NaN or infinity), first in row "
                 f"{first + int(broken[0])}; mend or leave out such vectors."
             )
-        hashes += [hash_bytes(repr(v.shape).encode() + v.tobytes()) for v in block.numpy()]
+        hashes += map(hash_array, block.numpy())
     return torch.tensor(hashes)
 
 

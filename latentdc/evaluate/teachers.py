@@ -113,7 +113,7 @@ def known_accuracy(network: nn.Module, setting: Setting, name: str) -> float:
     """
     test = setting.test
     accuracy = scorers.real_accuracy(network, test.images, test.labels, setting.accelerator.device)
-    chance, least = scorers.least_accuracy(test.labels.bincount().tolist())
+    chance, least = scorers.least_accuracy(test.counts)
     if accuracy < least:
         raise InputError(
             f"the teacher {name} names {accuracy:.2%} of the real test images rightly; chance is "

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from latentdc import io, run_folder
-from latentdc.data.dataset import Dataset, class_counts
+from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, counted
 from latentdc.networks.build import build_network, outline
 from latentdc.preprocessing import Preprocessing
@@ -174,7 +174,7 @@ class ReplayBuffers:
             return found
 
         right = real_accuracy(logits, train.images, train.labels, torch.device("cpu"))
-        chance, least = least_accuracy(class_counts(train).tolist())
+        chance, least = least_accuracy(train.counts)
         if right < least:
             raise InputError(
                 f"the first expert in {path} is right on {right:.2%} of {train.name} and chance is "

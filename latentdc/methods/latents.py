@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from latentdc import draws
-from latentdc.data.dataset import Dataset, different_counts
+from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, counted
 from latentdc.images import as_floats
 from latentdc.methods.context import ByClass, State
@@ -81,7 +81,7 @@ def _joined(parts: PerClass | None) -> Tensor | None:
 
 def class_sizes(real: Dataset) -> dict[str, int]:
     """Different images of each class, by its name."""
-    return dict(zip(real.class_names, different_counts(real).tolist(), strict=True))
+    return dict(zip(real.class_names, real.different_counts(), strict=True))
 
 
 def require_enough_images(counts: Mapping[str, int], ipc: int) -> None:

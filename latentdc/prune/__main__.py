@@ -106,13 +106,11 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
 
 def _summary(coreset: "Coreset", train: "Dataset") -> str:
     """Kept and all images, per class where there are at most 20."""
-    from latentdc.data.dataset import class_counts
-
     kept = train.labels[coreset.indices(train)].bincount().tolist()
     lines = [f"kept {len(coreset)} of {len(train)} images ({coreset.by})"]
     if train.num_classes > 20:
         return f"{lines[0]}, {min(kept)} to {max(kept)} of each of {train.num_classes} classes"
-    rows = zip(train.class_names, kept, class_counts(train).tolist(), strict=True)
+    rows = zip(train.class_names, kept, train.counts, strict=True)
     return "\n".join(lines + [f"  {name}: {count} of {of}" for name, count, of in rows])
 
 

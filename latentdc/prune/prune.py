@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc import arguments, io, ranks, runtime, training
-from latentdc.data.dataset import Dataset, class_counts, different_counts, different_rows
+from latentdc.data.dataset import Dataset, different_rows
 from latentdc.errors import InputError
 from latentdc.modes import in_plain_modes
 from latentdc.preprocessing import Unwhitened
@@ -111,7 +111,6 @@ def choose_coreset(table: ScoreTable, train: Dataset, prune: Prune, *, seed: int
 
 def _chosen(table: ScoreTable, train: Dataset, prune: Prune, seed: int) -> Coreset:
     """See `choose_coreset`; the table is in the order of `train`."""
-    counts = class_counts(train).tolist()
     every = prune.keeps_all
     rows = torch.arange(len(train)) if every else different_rows(train.hashes, train.labels)
     for key in (train.labels, train.hashes):  # equals are told apart by content, not by position
@@ -119,9 +118,9 @@ def _chosen(table: ScoreTable, train: Dataset, prune: Prune, seed: int) -> Cores
     table = table.select(rows)
     scores, choice = _choice(table, prune, seed)
     if RULES[prune.score].stage == "groups":
-        chosen = _groups(table, prune, seed, counts)
+        chosen = _groups(table, prune, seed, train.counts)
     else:
-        chosen = select.choose_rows(choice, table.labels, prune, counts)
+        chosen = select.choose_rows(choice, table.labels, prune, train.counts)
     chosen = chosen[rows[chosen].argsort()]
     name, order = prune.score, prune.order
     if RULES[name].chooses:
@@ -184,8 +183,7 @@ def _groups(table: ScoreTable, prune: Prune, seed: int, every: list[int]) -> Ten
 
 def _check_budget(prune: Prune, train: Dataset) -> None:
     """Refuse a budget that this data set does not allow, and say where classes are saved."""
-    sizes = different_counts(train).tolist()
-    every = class_counts(train).tolist()
+    sizes, every = train.different_counts(), train.counts
     kept = select.most_kept(sizes, prune, every)
     if prune.score == "s3":
         require_few_groups(prune.rules.groups, len(sizes))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentdc import io, pictures
-from latentdc.data.dataset import Dataset, class_counts
+from latentdc.data.dataset import Dataset
 from latentdc.plain_text import in_markdown, markdown_table
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.score_table import ScoreTable
@@ -77,7 +77,8 @@ def suspects(table: ScoreTable) -> Tensor | None:
 
 def _balance(train: Dataset, kept: Tensor, wrong: Tensor | None) -> str:
     """A table of each class: images before and after, its shares, and its suspicious labels."""
-    counts = [class_counts(train), train.labels[kept].bincount(minlength=train.num_classes)]
+    counts = [train.labels.bincount(minlength=train.num_classes)]
+    counts.append(train.labels[kept].bincount(minlength=train.num_classes))
     titles = ["class", "images", "kept", "share before", "share after"]
     if wrong is not None:
         titles.append("labels to check")

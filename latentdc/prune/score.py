@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc import arguments, draws, io, modes, ranks, runtime, training
-from latentdc.data.dataset import Dataset, class_counts
+from latentdc.data.dataset import Dataset
 from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
 from latentdc.images import forward_batch
@@ -403,7 +403,7 @@ def _check_accuracy(scoring: Scoring, classifier: Classifier) -> None:
         else "its class order or its normalisation (prune.scorer.mean, .std) is not the data set's"
     )
     try:
-        refuse_chance(right, class_counts(test).tolist(), advice)
+        refuse_chance(right, test.counts, advice)
     except InputError:
         scoring.workspace.discard()
         raise

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 
 from latentdc import io, modes, ranks, runtime, training
-from latentdc.data.dataset import Dataset, class_counts
+from latentdc.data.dataset import Dataset
 from latentdc.divided import Divided, is_divided, process_facts
 from latentdc.errors import InputError
 from latentdc.images import fetch, place, send
@@ -220,7 +220,7 @@ def real_classifier(
     classifier.eval().requires_grad_(False)
     accuracy = scorers.real_accuracy(classifier, test.images, test.labels, accelerator.device)
     advice = "train it for more prune.scorer.epochs, or check class order and normalisation"
-    scorers.refuse_chance(accuracy, class_counts(test).tolist(), advice)
+    scorers.refuse_chance(accuracy, test.counts, advice)
     return classifier, accuracy
 
 

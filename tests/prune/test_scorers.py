@@ -10,7 +10,7 @@ from torch import nn
 from torchvision import models
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
-from latentdc.data.dataset import Dataset, class_counts
+from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_dataset
 from latentdc.errors import InputError
 from latentdc.networks import new_network
@@ -140,7 +140,7 @@ def test_a_public_resnet20_scores_cifar10_and_a_wrong_class_order_is_refused():
     shifted = dataclasses.replace(test, labels=(test.labels + 1) % 10)
     right = scorer_accuracy(scorer, shifted, batch=100, accelerator=Accelerator())
     with pytest.raises(InputError, match="its losses say nothing"):
-        refuse_chance(right, class_counts(shifted).tolist(), "")
+        refuse_chance(right, shifted.counts, "")
 
 
 def test_a_file_that_holds_no_weights_is_named(tmp_path):

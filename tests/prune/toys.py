@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdc.data.dataset import Dataset
-from latentdc.data.decode import hash_pixels
+from latentdc.data.decode import hash_array
 from latentdc.prune.scorers import Classifier
 
 
@@ -15,7 +15,7 @@ def colours(count: int = 12, *, seed: int = 0, names: tuple[str, ...] = ("red", 
     labels = torch.arange(count) % 2
     images[labels == 0, 0, :, :4] += 130  # a red left half
     images[labels == 1, 2, :4] += 130  # a blue upper half
-    hashes = [hash_pixels(image.permute(1, 2, 0).contiguous().numpy()) for image in images]
+    hashes = [hash_array(image.permute(1, 2, 0).contiguous().numpy()) for image in images]
     return Dataset(images, labels, names, torch.tensor(hashes), "colours train")
 
 
