@@ -35,7 +35,7 @@ from latentdc.recipe import Data
 
 _LABELS = {"cls": 2**10, "json": 2**20}  # largest bytes of a label by its suffix
 _LARGEST = 2**30  # bytes of an image
-_TOLD = ("values", "splits", "left_out", "named_by")  # of an index, as JSON beside its rows
+_ABOUT = ("values", "splits", "left_out", "named_by")  # of an index, as JSON beside its rows
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".lz4")
 
 _Value = int | str | None  # a label as the tar has it
@@ -64,12 +64,12 @@ def holds_tars(source: Path) -> bool:
         return False
     plain = [path for path in found if path.suffix.lower() == ".tar"]
     every = [path for path in found if re.search(r"\.(tar\.\w+|tgz)$", path.name.lower())]
-    forms = {_form(path) for path in plain}
+    forms = {_shard_pattern(path) for path in plain}
     packed = [
         path.name
         for path in every
         if not plain
-        or _form(path) in forms
+        or _shard_pattern(path) in forms
         or any(map(files.usual_split, path.relative_to(source).parts))
     ]
     if packed:
@@ -84,7 +84,7 @@ def holds_tars(source: Path) -> bool:
     return bool(plain)
 
 
-def _form(path: Path) -> str:
+def _shard_pattern(path: Path) -> str:
     """The name of a tar without its suffixes, all numbers alike: that of shards of one set."""
     return re.sub(r"\d+", "0", path.name.partition(".")[0].lower())
 
@@ -114,7 +114,7 @@ def tar_split(data: Data, split: str | None) -> EncodedSplit:
     if missing := int((labels < 0).sum()):
         raise InputError(
             f"{name}: {missing} of {len(labels)} images have no label, first "
-            f"{_named(paths, kept[int(labels.argmin())])}; each needs a .cls or .json beside it"
+            f"{_describe(paths, kept[int(labels.argmin())])}; each needs a .cls or .json beside it"
             + (f" with the key {data.label}." if data.label else ", or a folder of its class.")
         )
     known, changed = files.fingerprint_and_change(paths)
@@ -125,7 +125,7 @@ def tar_split(data: Data, split: str | None) -> EncodedSplit:
         fingerprint=f"{known} {inner} {data.label}",
         changed=changed,
         read=lambda row: _read(paths, kept[row]),
-        locate=lambda row: _named(paths, kept[row]),
+        locate=lambda row: _describe(paths, kept[row]),
     )
 
 
@@ -170,13 +170,13 @@ def _index(paths: Sequence[Path], data: Data) -> _Index:
 
 
 def _save(path: Path, index: _Index) -> None:
-    told = {name: json.dumps(getattr(index, name)) for name in _TOLD}
-    save_tensors(path, {"rows": index.rows}, told)
+    about = {name: json.dumps(getattr(index, name)) for name in _ABOUT}
+    save_tensors(path, {"rows": index.rows}, about)
 
 
 def _load(path: Path) -> _Index:
-    tensors, told = load_with_metadata(path)
-    values, splits, left_out, named_by = (json.loads(told[name]) for name in _TOLD)
+    tensors, about = load_with_metadata(path)
+    values, splits, left_out, named_by = (json.loads(about[name]) for name in _ABOUT)
     return _Index(tensors["rows"], values, splits, files.LeftOut(left_out), named_by)
 
 
@@ -200,10 +200,10 @@ def _build_index(paths: Sequence[Path], label: str | None) -> _Index:
         )
     inner, named_by = [""] * len(rows), ""
     if not labelled:
-        inner, labels = _by_folder(folders)
+        inner, labels = _classes_by_folder(folders)
         if not any(folders) and len(paths) > 1:
-            classes, named_by = _by_tar(paths)
-            labels = [classes[number] for number, _, _ in rows]
+            by_tar, named_by = _classes_by_tar(paths)
+            labels = [by_tar[number] for number, _, _ in rows]
     if not all(isinstance(value, int) for value in labels if value is not None):
         labels = [None if value is None else str(value) for value in labels]
     values, splits = list(dict.fromkeys(labels)), list(dict.fromkeys(inner))
@@ -215,7 +215,7 @@ def _build_index(paths: Sequence[Path], label: str | None) -> _Index:
     return _Index(torch.tensor(table, dtype=torch.int64), values, splits, left_out, named_by)
 
 
-def _by_tar(paths: Sequence[Path]) -> tuple[list[str], str]:
+def _classes_by_tar(paths: Sequence[Path]) -> tuple[list[str], str]:
     """The class of each tar, and what names it where they lie in several folders.
 
     Raises:
@@ -238,7 +238,7 @@ def _by_tar(paths: Sequence[Path]) -> tuple[list[str], str]:
     return [one_form(path.parent.name) for path in paths], "the folders of their tar files"
 
 
-def _by_folder(folders: Sequence[tuple[str, ...]]) -> tuple[list[str], list[_Value]]:
+def _classes_by_folder(folders: Sequence[tuple[str, ...]]) -> tuple[list[str], list[_Value]]:
     """For each image the folder of its split, if they have such, and that of its class."""
     kinds = set(folders)
     levels = enumerate(zip(*kinds, strict=False))
@@ -274,9 +274,9 @@ def _samples(
         key = str(PurePosixPath(*folder, stem))
         if content is not None:
             if suffix.lower() == "cls" and label is None:
-                labels[key] = _of_text(content)
+                labels[key] = _text_label(content)
             elif suffix.lower() == "json":
-                in_json[key] = _of_json(content, label, path, name)
+                in_json[key] = _json_label(content, label, path, name)
         elif f".{suffix.lower()}" in SUFFIXES:
             if key in plain:
                 raise InputError(f"{printable(path)} has two images {printable(name)}; remove one.")
@@ -285,12 +285,12 @@ def _samples(
         else:  # `my.cat.jpg`
             images[str(name)] = tuple(map(one_form, folder)), offset, size
     # A number and a name may mean the same.
-    both = [(labels[key], value) for key, value in in_json.items() if key in labels]
-    if other := sum(type(one) is type(two) and one != two for one, two in both):
-        left_out["labels in a .json other than in the .cls beside it"] += other
+    pairs = [(labels[key], value) for key, value in in_json.items() if key in labels]
+    if differing := sum(type(one) is type(two) and one != two for one, two in pairs):
+        left_out["labels in a .json other than in the .cls beside it"] += differing
     labels = in_json | labels
-    if labels and (others := images.keys() - plain):
-        left_out["further images of a sample"] += len(others)
+    if labels and (further := images.keys() - plain):
+        left_out["further images of a sample"] += len(further)
         images = {key: image for key, image in images.items() if key in plain}
     return images, labels
 
@@ -305,7 +305,7 @@ def _members(
             raise InputError(f"cannot read {printable(path)}: {why}.")
         file.seek(0)
         try:
-            yield from _inside(file, PurePosixPath(), size, path, left_out)
+            yield from _tar_members(file, PurePosixPath(), size, path, left_out)
         except tarfile.TarError as error:
             raise InputError(
                 f"cannot read {printable(path)}: {error}; it is damaged, not wholly downloaded, or "
@@ -313,7 +313,7 @@ def _members(
             ) from error
 
 
-def _inside(
+def _tar_members(
     file: BinaryIO, folder: PurePosixPath, end: int, path: Path, left_out: files.LeftOut
 ) -> Iterator[tuple[PurePosixPath, int, int, bytes | None]]:
     """`_members` of the tar that begins where the file is and has ended at byte `end` of it.
@@ -321,14 +321,14 @@ def _inside(
     Of a tar inside, which is a `folder` of its name, too; not of one inside of that.
     """
     with tarfile.open(fileobj=file, mode="r:") as tar:
-        none = bool(folder.name) and tar.firstmember is None  # type: ignore[attr-defined]
-        if none:
+        empty = bool(folder.name) and tar.firstmember is None  # type: ignore[attr-defined]
+        if empty:
             left_out["tars inside that are empty or none"] += 1
         while (member := tar.next()) is not None and member.offset < end:
             tar.members.clear()  # type: ignore[attr-defined]  # else all of them stay in memory
             name = PurePosixPath(member.name)
             suffix = name.name.partition(".")[2].lower()
-            _require_inside(name, path)
+            _require_safe_name(name, path)
             name, offset = folder / name, member.offset_data
             if member.isdir():
                 continue
@@ -346,12 +346,11 @@ def _inside(
             elif name.suffix.lower() == ".tar" and not folder.name:
                 file.seek(offset)
                 inside = name.with_suffix("")
-                yield from _inside(file, inside, offset + member.size, path, left_out)
+                yield from _tar_members(file, inside, offset + member.size, path, left_out)
             else:
                 left_out[name.suffix.lower() or "files without a suffix"] += 1
-        place = tar.offset
-        if not none and not (folder.name and place >= end):  # the outer one tells where it ends
-            _require_end(file, place, end)
+        if not empty and not (folder.name and tar.offset >= end):  # the outer tells where it ends
+            _require_end(file, tar.offset, end)
 
 
 def _require_end(file: BinaryIO, offset: int, end: int) -> None:
@@ -367,7 +366,7 @@ def _require_end(file: BinaryIO, offset: int, end: int) -> None:
             raise tarfile.ReadError("more follows behind its end, as where tars are joined by cat")
 
 
-def _require_inside(name: PurePosixPath, path: Path) -> None:
+def _require_safe_name(name: PurePosixPath, path: Path) -> None:
     text = str(name)
     if name.is_absolute() or ".." in name.parts or "\\" in text:
         raise InputError(
@@ -381,14 +380,14 @@ def _require_inside(name: PurePosixPath, path: Path) -> None:
         )
 
 
-def _of_text(content: bytes) -> _Value:
+def _text_label(content: bytes) -> _Value:
     text = one_form(content.decode("utf-8-sig", errors="replace").strip())
     if re.fullmatch(r"[+-]?\d{1,18}", text):
         return int(text) if int(text) >= 0 else None
     return text or None
 
 
-def _of_json(content: bytes, label: str | None, path: Path, name: PurePosixPath) -> _Value:
+def _json_label(content: bytes, label: str | None, path: Path, name: PurePosixPath) -> _Value:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -399,7 +398,7 @@ def _of_json(content: bytes, label: str | None, path: Path, name: PurePosixPath)
     value = (
         next((found[key] for key in keys if key in found), None) if type(found) is dict else None
     )
-    return _of_text(str(value).encode()) if type(value) in (int, str) else None
+    return _text_label(str(value).encode()) if type(value) in (int, str) else None
 
 
 # ---- Reading ----
@@ -417,10 +416,10 @@ def _read(paths: Sequence[Path], row: Tensor) -> bytes:
     return content
 
 
-def _named(paths: Sequence[Path], row: Tensor) -> str:
+def _describe(paths: Sequence[Path], row: Tensor) -> str:
     """`train-000000.tar: 0001.jpg`, or the tar inside that it is in, for messages."""
     number, offset, *_ = row.tolist()
     with tarfile.open(paths[number], "r:") as tar:
-        lies = (m.name for m in tar if m.offset_data <= offset < m.offset_data + max(1, m.size))
-        name: Any = next(lies, f"at byte {offset}")
+        there = (m.name for m in tar if m.offset_data <= offset < m.offset_data + max(1, m.size))
+        name: Any = next(there, f"at byte {offset}")
     return printable(f"{paths[number]}: {name}")

@@ -68,7 +68,7 @@ class DiffusionPrior:
         self.schedule = make_schedule(scheduler, settings.steps, settings.flow)
         self.guidance = settings.guidance
         self.guided_channels = settings.guided_channels
-        self.scale = _scale(settings, autoencoder)
+        self.scale = _guidance_scale(settings, autoencoder)
         self.flow = settings.flow
         self.skip = settings.skip
         self.plan = fixed_plan(settings.memory, settings.chunk)
@@ -145,8 +145,10 @@ class DiffusionPrior:
         size = plan.together(len(z))
         conditions = repeat(None) if c is None else c.split(size)
         chunks = zip(z.split(size), conditions, noise.split(size), strict=False)
-        turns = zip(chunks, plan.kept(len(z), self.calls), strict=True)
-        parts = [self.denoise(*chunk, kept=kept) for chunk, kept in turns]
+        kept_steps = plan.kept(len(z), self.calls)
+        parts = [
+            self.denoise(*chunk, kept=kept) for chunk, kept in zip(chunks, kept_steps, strict=True)
+        ]
         return self.autoencoder.render(parts[0] if len(parts) == 1 else torch.cat(parts), plan)
 
     def denoise(
@@ -275,7 +277,7 @@ class DiffusionPrior:
         else:
             x = require_finite(self._latents(x, len(images), "x"), "x")
         return sampler.sample(
-            self._in_chunks(condition or c, len(x)),
+            self._chunked_predict(condition or c, len(x)),
             x,
             self.schedule,
             start=start,
@@ -301,7 +303,7 @@ class DiffusionPrior:
         z = require_finite(self._latents(z, len(labels)), "z")
         if not len(z):
             return z
-        return sampler.invert(self._in_chunks(c, len(z)), z, self.schedule, stop=stop)
+        return sampler.invert(self._chunked_predict(c, len(z)), z, self.schedule, stop=stop)
 
     def features(self, x: Tensor, index: int, c: Tensor | None) -> Tensor:
         """(B, D, ...) of the denoiser's middle block at x_t, differentiable in x and c.
@@ -357,18 +359,20 @@ class DiffusionPrior:
         self, x: object, count: int | None = None, name: str = "z", least: int = 0
     ) -> Tensor:
         """(count, *latent_shape) where the network is, and in the precision that it has."""
-        known = require_latents(x, self.latent_shape, name, count=count, least=least)
-        return placed(known, self.device, self.denoiser.null.dtype)
+        x = require_latents(x, self.latent_shape, name, count=count, least=least)
+        return placed(x, self.device, self.denoiser.null.dtype)
 
     def _conditions(self, c: object, count: int) -> Tensor | None:
         """(count, T, D) likewise; None of a network that takes none."""
         null = self.denoiser.null
         if not null.shape[1]:
             return None
-        known = require_latents(c, null.shape[1:], "c", count=count)
-        return placed(known, self.device, null.dtype)
+        c = require_latents(c, null.shape[1:], "c", count=count)
+        return placed(c, self.device, null.dtype)
 
-    def _in_chunks(self, c: Tensor | Callable[[int], Tensor] | None, count: int) -> sampler.Predict:
+    def _chunked_predict(
+        self, c: Tensor | Callable[[int], Tensor] | None, count: int
+    ) -> sampler.Predict:
         """`predict` of `count` images under conditions, as many at once as the plan says."""
         plan = self.plan or FAST
         size = plan.together(count)
@@ -376,17 +380,17 @@ class DiffusionPrior:
         def contexts_of(c: Tensor | None) -> Iterable[Tensor | None]:
             return repeat(None) if c is None else [self.context(part) for part in c.split(size)]
 
-        always = () if callable(c) else contexts_of(c)
+        fixed = () if callable(c) else contexts_of(c)
 
         def predict(x: Tensor, timestep: float) -> sampler.Prediction:
-            contexts, parts = always, []
+            contexts, parts = fixed, []
             if callable(c):
-                now = c(self.schedule.timesteps.index(timestep))
-                contexts = contexts_of(self._conditions(now, count))
+                of_step = c(self.schedule.timesteps.index(timestep))
+                contexts = contexts_of(self._conditions(of_step, count))
             for part, context in zip(x.split(size), contexts, strict=False):
                 if torch.is_grad_enabled() and plan.memory != "fast":
-                    call = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
-                    parts.append(call(self.predict, part, timestep, context))
+                    again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+                    parts.append(again(self.predict, part, timestep, context))
                 else:
                     parts.append(self.predict(part, timestep, context))
             return sampler.Prediction.joined(parts)
@@ -420,9 +424,9 @@ class DiffusionPrior:
         guided = context is not None and self.guidance != 1
         with network_autocast(x.device, self.precision):
             both = torch.cat([x, x]) if guided else x
-            told = self.denoiser(contiguous(both), time, context)
-        ranges = told[-len(x) :, channels:].to(x.dtype) if told.shape[1] > channels else None
-        prediction = told[:, :channels].to(x.dtype)
+            output = self.denoiser(contiguous(both), time, context)
+        ranges = output[-len(x) :, channels:].to(x.dtype) if output.shape[1] > channels else None
+        prediction = output[:, :channels].to(x.dtype)
         if not guided:
             return sampler.Prediction(prediction, ranges)
         without, under = prediction.chunk(2)
@@ -431,7 +435,7 @@ class DiffusionPrior:
         )
 
 
-def _scale(settings: PriorSettings, space: AutoencoderPrior) -> Tensor | float:
+def _guidance_scale(settings: PriorSettings, space: AutoencoderPrior) -> Tensor | float:
     """Scale of guidance; where it acts in the first channels alone, (C, 1, 1) with 1 in others."""
     some, channels = settings.guided_channels, space.latent_shape[0]
     if some is None:
