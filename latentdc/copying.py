@@ -37,9 +37,3 @@ def run(options: Namespace) -> None:
     write_text(target, known[short].read_text(encoding="utf-8"))
     command = _COMMANDS.get(short.partition("/")[0], "distill")
     print(f"{target}: edit it, then run latentdc {command} {target}")
-
-
-main = cli.entry("copy")
-
-if __name__ == "__main__":
-    main()

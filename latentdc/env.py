@@ -48,9 +48,3 @@ def _facts() -> dict[str, str]:
     if not torch.cuda.is_available():
         found["GPU"] = "none that torch can use"
     return found | {name: os.environ.get(name, "not set") for name in _VARIABLES}
-
-
-main = cli.entry("env")
-
-if __name__ == "__main__":
-    main()

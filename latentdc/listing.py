@@ -166,9 +166,3 @@ def _functions(path: Path) -> Lines:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     named = [one for one in tree.body if isinstance(one, ast.FunctionDef | ast.ClassDef)]
     return {one.name: (ast.get_docstring(one) or "").partition("\n")[0] for one in named}
-
-
-main = cli.entry("list")
-
-if __name__ == "__main__":
-    main()

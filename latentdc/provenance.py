@@ -110,7 +110,7 @@ def circumstances(
         **({"command": shared_command(command)} if command else {}),
         "date": datetime.now(UTC).date().isoformat(),
         "data_hash": train.hash,
-        **asdict(runtime.this_machine(accelerator)),
+        **runtime.this_machine(accelerator),
         "diffusers": version("diffusers"),
     }
 

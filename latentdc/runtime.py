@@ -17,7 +17,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -95,7 +94,7 @@ def start(
     if not accelerator.is_main_process:
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
-    facts = asdict(this_machine(accelerator)).items()
+    facts = this_machine(accelerator).items()
     ranks.detail("machine", ", ".join(f"{name} {fact}" for name, fact in facts if fact))
     return accelerator
 
@@ -312,33 +311,19 @@ def gather_rows(rows: Tensor, accelerator: Accelerator) -> tuple[Tensor, int]:
 # ---- The machine ----
 
 
-@dataclass(frozen=True)
-class Machine:
-    """Versions and hardware, for results.json."""
-
-    latentdc: str  # version
-    torch: str  # version
-    device: str  # type, and model of the GPU or the processor
-    threads: int  # of the CPU, for each process
-    processes: int  # of the launch
-    precision: str  # Accelerate's mixed precision
-    system: str  # operating system and processor type
-    commit: str | None  # of the checkout that latentdc is imported from; None of an installed one
-
-
-def this_machine(accelerator: Accelerator) -> Machine:
-    """The machine of this process."""
+def this_machine(accelerator: Accelerator) -> dict[str, str | int | None]:
+    """Versions and hardware of this process, for results.json."""
     device = accelerator.device
-    return Machine(
-        latentdc=__version__,
-        torch=torch.__version__,
-        device=f"{device.type} ({device_name(device)})",
-        threads=torch.get_num_threads(),
-        processes=accelerator.num_processes,
-        precision=precision_of(accelerator),
-        system=f"{platform.system()} {platform.machine()}",
-        commit=_commit(),
-    )
+    return {
+        "latentdc": __version__,
+        "torch": torch.__version__,
+        "device": f"{device.type} ({device_name(device)})",
+        "threads": torch.get_num_threads(),  # of the CPU, for each process
+        "processes": accelerator.num_processes,
+        "precision": precision_of(accelerator),
+        "system": f"{platform.system()} {platform.machine()}",
+        "commit": _commit(),  # of the checkout that latentdc is imported from
+    }
 
 
 @cache

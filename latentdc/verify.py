@@ -382,9 +382,3 @@ def _machines(there: Result, here: Result) -> list[str]:
     pairs = {name: (there.machine.get(name), here.machine.get(name)) for name in names}
     told = [f"{name} {a} there, {b} here" for name, (a, b) in pairs.items() if a != b]
     return [f"Other than where it was published: {'; '.join(told)}."] if told else []
-
-
-main = cli.entry("verify")
-
-if __name__ == "__main__":
-    main()

@@ -5,7 +5,7 @@ import json
 import pytest
 from huggingface_hub import DatasetCard
 
-from latentdc import config
+from latentdc import cli, config
 from latentdc.errors import InputError
 from latentdc.recipe import (
     Data,
@@ -20,9 +20,10 @@ from latentdc.recipe import (
 )
 from latentdc.results.result import to_json
 from latentdc.run import shared_recipe
-from latentdc.synthetic.push import main
 from tests.results.toys import table
 from tests.synthetic.sets import random_set
+
+main = cli.entry("push")
 
 PATHS = {  # of machines, and what is told of them
     "/home/jane.doe/nets/teacher.safetensors": "teacher.safetensors",

@@ -281,7 +281,7 @@ def _accuracies(
     """Accuracies by set and student, of each seed, and the machine that they were found on."""
     accelerator, teachers = setting.accelerator, None if labelling is None else labelling.hash
     jobs, plan = _jobs(rows, protocol, setting, teachers)
-    here = asdict(runtime.this_machine(accelerator))
+    here = runtime.this_machine(accelerator)
     done = accuracy_files.read_accuracies(list(jobs), setting.folder, accelerator)
     missing = sorted((key for key in jobs if key not in done), key=lambda key: -jobs[key].work)
     by_all = _divided(jobs, missing, protocol, accelerator.num_processes)

@@ -74,9 +74,3 @@ def run(options: Namespace) -> None:
     files, stale = _prior_files(folder), [f"{part}/*" for part in layout.PARTS]
     hub.require_own_files(files, folder)
     print(hub.push(files, to, "model", card=_card(folder, to), stale=stale))
-
-
-main = cli.entry("push-prior")
-
-if __name__ == "__main__":
-    main()

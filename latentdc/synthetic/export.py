@@ -294,9 +294,3 @@ def run(options: argparse.Namespace) -> None:
         else:
             _NORMALISED[kind](synthetic, out, _preprocessing(synthetic, folder, kind))
     print(out)
-
-
-main = cli.entry("export")
-
-if __name__ == "__main__":
-    main()

@@ -57,9 +57,3 @@ def run(options: Namespace) -> None:
     if folder is None:
         raise InputError(f"no folder {options.run}; give a finished run or a synthetic set.")
     print(push_folder(folder, hub.repo_of(options)))
-
-
-main = cli.entry("push")
-
-if __name__ == "__main__":
-    main()

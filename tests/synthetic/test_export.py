@@ -12,10 +12,12 @@ from PIL import Image
 
 from latentdc import cli
 from latentdc.preprocessing import Normalization, fit_whitening
-from latentdc.synthetic.export import export_npz, export_pt, export_webdataset, main
+from latentdc.synthetic.export import export_npz, export_pt, export_webdataset
 from latentdc.synthetic.folder import folder_names
 from latentdc.synthetic.foreign.tensors import read_tensors
 from tests.synthetic.sets import NAMES, float_images, random_set
+
+main = cli.entry("export")
 
 
 @pytest.mark.smoke

@@ -3,12 +3,15 @@ from pathlib import Path
 import pytest
 from huggingface_hub import DatasetCard, HfApi
 
+from latentdc import cli
 from latentdc import hub as hubs
 from latentdc.recipe import Hub
 from latentdc.synthetic import SyntheticSet
-from latentdc.synthetic.push import main, push_folder
+from latentdc.synthetic.push import push_folder
 from latentdc.synthetic.synthetic_set import set_hash
 from tests.synthetic.sets import random_set
+
+main = cli.entry("push")
 
 FILES = {
     "README.md",
