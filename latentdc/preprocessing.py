@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from latentdc.errors import InputError
 from latentdc.images import Images, from_uint8
 from latentdc.io import cached, load_with_metadata, save_tensors
 from latentdc.recipe.checks import require_normalization
@@ -81,6 +82,11 @@ class Normalization:
 @torch.inference_mode(False)
 def _channels(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     """(C, 1, 1), sent to a device once, because sending makes the host wait."""
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InputError(
+            f"images are a tensor of floats in [-1, 1], got {dtype}; of levels take "
+            "x.float() / 127.5 - 1."
+        )
     return torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1)
 
 

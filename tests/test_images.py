@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from latentdc.errors import InputError
 from latentdc.images import from_uint8, to_uint8
 from latentdc.preprocessing import Normalization
 
@@ -43,3 +44,10 @@ def test_gradients_pass_through_normalization_even_after_its_use_in_inference():
     normalize(images).sum().backward()
     for channel, slope in enumerate((1.0, 2.0, 4.0)):
         assert images.grad[:, channel].unique().tolist() == [pytest.approx(slope)]
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int64, torch.bool])
+def test_levels_are_not_normalised_as_if_they_were_floats(kind):
+    for network_input in (Normalization(), Normalization().inverse):
+        with pytest.raises(InputError, match=r"got torch\..*; of levels take x.float\(\) / 127.5"):
+            network_input(torch.ones(2, 3, 4, 4, dtype=kind))
