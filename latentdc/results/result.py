@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from latentdc.arguments import require_shares
+from latentdc.arguments import path_of, require_shares
 from latentdc.errors import InputError
 from latentdc.io import as_read_back, read_json, write_json
 from latentdc.locks import locked
@@ -210,19 +210,19 @@ def deviation(values: Sequence[float]) -> float | None:
     return stdev(values) if len(values) > 1 else None
 
 
-def save(path: Path, results: Iterable[Result]) -> None:
+def save(path: str | Path, results: Iterable[Result]) -> None:
     """Write a file of results, whole or not at all.
 
     Raises:
         InputError: a student stands there twice on one set; `merge` keeps one of the two.
     """
-    results = list(results)
+    path, results = path_of(path, "path"), list(results)
     if (twice := _twice(results)) is not None:
         raise InputError(f"{path}: {twice.student} on {show(twice.set)} twice; add them by merge.")
     write_json(path, to_json(results))
 
 
-def merge(path: Path, results: Iterable[Result]) -> Results:
+def merge(path: str | Path, results: Iterable[Result]) -> Results:
     """Add results to a file, in the place of those that are of the same student on the same set.
 
     One of the first seeds of another, with the same accuracies, leaves that one its seeds. Two sets
@@ -234,6 +234,7 @@ def merge(path: Path, results: Iterable[Result]) -> Results:
     Raises:
         InputError: the file is none of ours.
     """
+    path = path_of(path, "path")
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path, wait=True):
         known: list[Result] = load(path) if path.exists() else []
@@ -248,8 +249,9 @@ def merge(path: Path, results: Iterable[Result]) -> Results:
     return Results(known)
 
 
-def load(path: Path) -> Results:
+def load(path: str | Path) -> Results:
     """The results of a file, whose accuracies and means fit each other."""
+    path = path_of(path, "path")
     try:
         return from_json(read_json(path))
     except InputError as error:

@@ -56,6 +56,16 @@ def test_results_are_read_back_whole(tmp_path):
     assert len(list((tmp_path / "run").iterdir())) == 1
 
 
+def test_a_file_of_results_is_named_by_text_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    both = [result(), result("random")]
+    save("results.json", both[:1])
+    assert merge("results.json", both[1:]) == load("results.json")
+    assert [one.set for one in load("results.json")] == ["distilled", "random"]
+    with pytest.raises(InputError, match="path is a path, got a list"):
+        load([])
+
+
 def test_a_file_says_what_was_computed_how_and_where():
     content = json.loads(json.dumps(to_json(FULL)))
     row = content["results"][1]
