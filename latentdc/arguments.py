@@ -94,7 +94,7 @@ def require_texts(value: object, name: str, *, functions: bool = False) -> None:
 
 
 def class_names_of(value: object, what: str) -> tuple[str, ...]:
-    """Names of classes in label order, also those of an array of NumPy; all different."""
+    """Names of classes in label order, also those of an array of NumPy; all different, in NFC."""
     value = value.tolist() if hasattr(value, "tolist") else value
     require_texts(value, f"{what}: class_names")
     assert isinstance(value, list | tuple)
@@ -103,10 +103,9 @@ def class_names_of(value: object, what: str) -> tuple[str, ...]:
             raise InputError(
                 f"{what}: the class name {ascii(name)[:80]} is no UTF-8; write another."
             )
-    names = tuple(map(str, value))
-    forms = [unicodedata.normalize("NFC", name) for name in names]  # what files compare by
-    if len({*forms}) < len(names):
-        twice = next(form for form in forms if forms.count(form) > 1)
+    names = tuple(unicodedata.normalize("NFC", str(name)) for name in value)  # as of files
+    if len({*names}) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"{what}: class names are all different, got {twice!r} twice.")
     return names
 

@@ -546,6 +546,11 @@ def test_class_names_are_different_texts_in_any_sequence(make):
     refused(lambda: make(class_names=("a", "b", "\udc80")), r"class name '\udc80' is no UTF-8")
 
 
+@pytest.mark.parametrize("make", [toy_set, toy_data])
+def test_class_names_are_equal_in_whichever_form_unicode_writes_them(make):
+    assert make(class_names=("cafe\u0301", "b", "c")).class_names[0] == "caf\xe9"
+
+
 def test_hashes_that_cannot_tell_samples_apart_are_refused():
     refused(lambda: toy_data(hashes=torch.arange(3.0)), "hashes are int64", "got torch.float32")
 
