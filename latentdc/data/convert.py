@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from latentdc.arguments import class_names_of, path_of, require_a, require_whole
 from latentdc.data.classes import require_members
@@ -72,10 +73,12 @@ def from_torch(
     name: str,
 ) -> Fields:
     """See `Dataset.from_torch`."""
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+    rows = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    if not rows or isinstance(dataset, type | IterableDataset):
+        got = dataset if isinstance(dataset, type) else type(dataset)
         raise InputError(
             f"{name} is a map-style data set of torch, which has a length and rows, got a "
-            f"{type(dataset).__name__}; collect its images and labels for from_arrays."
+            f"{got.__name__}; collect its images and labels for from_arrays."
         )
     labels: list[object] = []
 
@@ -188,7 +191,7 @@ def _array(images: object, name: str) -> NDArray[Any]:
     except (TypeError, ValueError, NotImplementedError) as error:  # of lists of unequal lengths
         told = first_line(error).rstrip(".")
         raise InputError(f"{name}: {_FORMS}; {told}.") from error
-    if array.dtype.kind not in "uif":
+    if array.dtype.kind not in "uif" or (len(array) and not array.size):
         raise InputError(f"{name}: {_FORMS}, of numbers; got {array.dtype} of {array.shape}.")
     return array
 

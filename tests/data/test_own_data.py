@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 import latentdc
 from latentdc.data.open import kept_size, open_dataset, open_splits, whole_pictures
@@ -76,6 +76,7 @@ def test_grey_images_become_colour_and_others_take_a_resolution():
         ([[1, 2], [3]], "images are"),
         (LEVELS // 200, r"all its images are black; .* value_range=\(0, 1\)"),
         (np.ma.masked_greater(LEVELS, 250), "a masked array has .* values that are none"),
+        (LEVELS[:, 8:], r"images are .*got uint8 of \(6, 0, 8, 3\)"),
         (torch.empty(6, 8, 8, 3, device="meta"), "images are .*; Cannot copy out of meta tensor"),
     ],
 )
@@ -176,8 +177,19 @@ def test_a_torch_data_set_of_random_transforms_is_refused():
 
     with pytest.raises(InputError, match="random transforms"):
         latentdc.Dataset.from_torch(Augmented())
-    with pytest.raises(InputError, match="map-style"):
-        latentdc.Dataset.from_torch(iter([]))
+
+
+def test_a_data_set_without_rows_is_refused():
+    class Stream(IterableDataset):
+        def __len__(self):  # which loaders ask for
+            return 6
+
+        def __iter__(self):
+            return iter([])
+
+    for wrong, got in ((iter([]), "list_iterator"), (Stream(), "Stream"), (Pets, "Pets")):
+        with pytest.raises(InputError, match=f"map-style data set of torch, .* got a {got};"):
+            latentdc.Dataset.from_torch(wrong)
 
 
 def test_a_random_flip_is_seen_though_the_first_image_stays_as_it_is():
