@@ -40,7 +40,7 @@ def exits(work: Callable[[], None]) -> None:
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, SystemExit) as error:  # a user's code may exit too
         told = _told(error)
         if told is None or os.environ.get(TRACEBACK):
             raise

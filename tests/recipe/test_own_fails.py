@@ -151,6 +151,21 @@ def test_what_fails_at_work_is_one_line_that_says_where(command, code, overrides
     assert exit_code == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "overrides"),
+    [
+        ("resolution", ["data.source=own_fails:mine", "data.classes=null"]),
+        ("logits, labels", RULE),
+        ("student, real, synthetic, label", ["objective.kind=own_fails:mine", "prune.keep=1"]),
+        ("coreset, prior: None, settings, context", METHOD),
+    ],
+)
+def test_own_code_that_exits_is_told_and_no_success(command, arguments, overrides):
+    line, code = command(f"def mine({arguments}): sys.exit(0)\n\n\nimport sys", *overrides)
+    at = CODE.count("\n") + 1
+    assert f"your own code fails (own_fails.py, line {at}): SystemExit: 0" in line and code == 1
+
+
 def test_conditions_of_ones_own_prior_need_no_axis_of_tokens(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
