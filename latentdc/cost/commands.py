@@ -72,10 +72,9 @@ def _counted(
     sizes, lines = _sizes_of(recipe)
     found: list[Stage] = []
     if sizes is not None:
-        found = _core_set(recipe, sizes, hardware)
-        of_method = networks.followed_experts, networks.snapshots
-        asked = (*of_method, scorers.real_classifier, scorers.classifying)
-        found += [one for f in asked if (one := f(recipe, sizes, hardware)) is not None]
+        before = (networks.opening, scorers.scoring, networks.followed_experts, networks.snapshots)
+        asked = (*before, scorers.real_classifier, scorers.classifying)
+        found = [one for f in asked if (one := f(recipe, sizes, hardware)) is not None]
     methods = {} if methods is None else methods
     key = io.fingerprint({**asdict(recipe), "seed": None, "output": None})
     if key not in methods:

@@ -365,11 +365,7 @@ def sampling_costs(
     made = classes * settings.choice.candidates(recipe.ipc)
     share = most_together(classes, None, min(hardware.processes, classes)) / classes
     kept = 4 * made * z.numel()
-    names = {
-        "classified": "classifiers",
-        "followed": settings.influence.network,
-    }
-    asked = {of: getattr(passes, name) for name, of in names.items()}
+    asked = {"classifiers": passes.classified, settings.influence.network: passes.followed}
     networks = "; ".join(f"{count:,} through {of}" for of, count in asked.items() if count)
     images, sample = classes * recipe.ipc, 3 * prior.resolution**2
     stage = Stage(

@@ -40,7 +40,6 @@ def from_arrays(
     images: object,
     labels: object,
     class_names: Sequence[str] | None,
-    *,
     value_range: Range | None,
     resolution: int | None,
     name: str,
@@ -67,7 +66,6 @@ def from_arrays(
 def from_torch(
     dataset: Any,
     class_names: Sequence[str] | None,
-    *,
     value_range: Range | None,
     resolution: int | None,
     name: str,
@@ -130,12 +128,7 @@ def _names_in(dataset: Any) -> Any:
 
 @in_plain_modes
 def from_datasets(
-    table: Any,
-    *,
-    image: str | None,
-    label: str | None,
-    resolution: int | None,
-    name: str,
+    table: Any, image: str | None, label: str | None, resolution: int | None, name: str
 ) -> Fields:
     """See `Dataset.from_datasets`."""
     import datasets  # takes a second
@@ -165,7 +158,7 @@ def from_datasets(
 
 
 @in_plain_modes
-def from_folder(path: Any, *, resolution: int | None) -> Fields:
+def from_folder(path: Any, resolution: int | None) -> Fields:
     """See `Dataset.from_folder`."""
     folder = path_of(path, "path")
     if not folder.is_dir():

@@ -99,16 +99,8 @@ class Dataset:
             InputError: a shape that could be either layout, floats without a range or beyond it,
                 images that are not square (with `resolution` None), labels that do not fit.
         """
-        return cls(
-            **convert.from_arrays(
-                images,
-                labels,
-                class_names,
-                value_range=value_range,
-                resolution=resolution,
-                name=name,
-            )
-        )
+        given = images, labels, class_names
+        return cls(**convert.from_arrays(*given, value_range, resolution, name))
 
     @classmethod
     def from_torch(
@@ -133,11 +125,7 @@ class Dataset:
         Raises:
             InputError: as `from_arrays`, or images that change from one call to the next.
         """
-        return cls(
-            **convert.from_torch(
-                dataset, class_names, value_range=value_range, resolution=resolution, name=name
-            )
-        )
+        return cls(**convert.from_torch(dataset, class_names, value_range, resolution, name))
 
     @classmethod
     def from_datasets(
@@ -162,11 +150,7 @@ class Dataset:
             InputError: no such columns, several that fit, rows without a label, images of several
                 sizes (with `resolution` None) or that cannot be decoded.
         """
-        return cls(
-            **convert.from_datasets(
-                table, image=image, label=label, resolution=resolution, name=name
-            )
-        )
+        return cls(**convert.from_datasets(table, image, label, resolution, name))
 
     @classmethod
     def from_folder(cls, path: str | Path, *, resolution: int | None = None) -> "Dataset":
@@ -182,7 +166,7 @@ class Dataset:
             InputError: no such folder, fewer than two classes, images of several sizes (with
                 `resolution` None) or that cannot be decoded.
         """
-        return cls(**convert.from_folder(path, resolution=resolution))
+        return cls(**convert.from_folder(path, resolution))
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -80,7 +80,10 @@ class ScorerTraining:
         epochs = self._scorer.epochs
         for epoch in range(self.done, until or epochs):
             self.classifier.train()
-            batches = self._batches(epoch)
+            count, keys, sampler = len(self._rows), ("scorer", epoch), self._sampler
+            batches = training.epoch_batches(
+                count, self._scorer.batch, None, self._seed, *keys, join=True, sampler=sampler
+            )  # whose rows are places among `rows`
             steps = training.fit(
                 self._divided.network,
                 enumerate(batches, start=epoch * len(batches)),
@@ -104,14 +107,6 @@ class ScorerTraining:
             if self._accelerator.num_processes > 1:  # GPUs may drift apart by rounding
                 self.restore(runtime.broadcast(self.state()))
             yield epoch
-
-    def _batches(self, epoch: int) -> list[training.Batch]:
-        """Batches of an epoch; their rows are places among `rows`."""
-        count, batch, keys = len(self._rows), self._scorer.batch, ("scorer", epoch)
-        sampler = self._sampler
-        return training.epoch_batches(
-            count, batch, None, self._seed, *keys, join=True, sampler=sampler
-        )
 
     def _lr(self, step: tuple[int, training.Batch], *, steps: int) -> float:
         return self._scorer.lr * ((1 + math.cos(math.pi * step[0] / steps)) / 2)
