@@ -285,13 +285,8 @@ class Dataset:
         """
         images = self.images
         rows = picked_rows(indices, f"{self.name}: indices", len(self))
-        return Dataset(
-            images=images.select(rows) if isinstance(images, MappedImages) else images[rows],
-            labels=self.labels[rows],
-            class_names=self.class_names,
-            hashes=self.hashes[rows],
-            name=self.name,
-        )
+        some = images.select(rows) if isinstance(images, MappedImages) else images[rows]
+        return replace(self, images=some, labels=self.labels[rows], hashes=self.hashes[rows])
 
 
 @in_plain_modes

@@ -15,7 +15,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -69,12 +69,10 @@ class EncodedSplit:
         names = named_classes(self.class_names, data, self.name)
         labels, kept, rows = choose_classes(self.labels, names, data, self.name)
         places: list[int] = rows.tolist()
-        return EncodedSplit(
-            name=self.name,
+        return replace(
+            self,
             labels=labels,
             class_names=kept,
-            fingerprint=self.fingerprint,
-            changed=self.changed,
             read=lambda row: self.read(places[row]),
             locate=lambda row: self.locate(places[row]),
         )
