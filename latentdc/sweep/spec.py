@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import chain, product
 from math import prod
 from pathlib import Path
 
@@ -64,6 +64,16 @@ class Sweep:
                 f"axes.{axis}: names become folders, of at most 200 bytes; got "
                 f"{show(max(names, key=len))}.",
             )
+        later = dict(self.axes)
+        for axis, names in self.axes.items():
+            del later[axis]
+            for change in chain.from_iterable(names.values()):
+                anew = _sets_anew(change, later)
+                require(
+                    anew is None,
+                    f"axes.{axis} sets {change}, which each name of axes.{anew}, a later one, sets "
+                    "anew; leave it out of one of the two.",
+                )
         taken = {name: slug(name).casefold() for name in next(iter(self.axes.values()))}
         own = [name for name, folder in taken.items() if folder in _FILES]
         require(
@@ -107,6 +117,19 @@ def _named(names: Mapping[str, str]) -> Callable[[Mapping[str, Sequence[str]]], 
     return lambda entry: all(names[axis] in listed for axis, listed in entry.items())
 
 
+def _sets_anew(change: str, axes: Mapping[str, Axis]) -> str | None:
+    """The first of some axes of which each name sets the key of an override; None of none."""
+    key = _key(change)
+    wholly = (
+        axis for axis, names in axes.items() if all(key in map(_key, n) for n in names.values())
+    )
+    return next(wholly, None)
+
+
+def _key(change: str) -> str:
+    return change.partition("=")[0]
+
+
 def slug(name: str) -> str:
     """A name as part of a path: `60 %` is `60`."""
     return re.sub(r"[^\w.=+-]+", "-", name).strip("-.")
@@ -145,6 +168,12 @@ def expand(
         check: refuses what a recipe's parts say only together.
     """
     path = config.find(sweep.recipe, "recipes")
+    for change in overrides:
+        if (axis := _sets_anew(change, sweep.axes)) is not None:
+            raise InputError(
+                f"{change} changes no cell, because each name of the axis {axis} sets "
+                f"{_key(change)}; choose some of these names by --only {axis}=..., or leave it out."
+            )
     cells: Cells = {}
     for point in sweep.points():
         own = sweep.changes(point)

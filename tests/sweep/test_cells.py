@@ -33,6 +33,17 @@ def test_cells_are_all_combinations_with_the_overrides_of_their_names():
     assert cells["hard", "50 %"].prune.keep == 0.5
 
 
+def test_a_key_that_some_names_of_a_later_axis_set_is_an_earlier_one_s_elsewhere():
+    axes = {"a": {"one": [], "two": ["ipc=2"]}, "b": {"as is": [], "three": ["ipc=3"]}}
+    cells = expand(digits(axes=axes), ["ipc=5"])
+    assert [recipe.ipc for recipe in cells.values()] == [5, 3, 2, 3]
+
+
+def test_an_override_of_what_all_cells_set_is_refused():
+    with pytest.raises(InputError, match=r"prune.keep=0.2 changes no cell, .* --only kept=\.\.\."):
+        expand(digits(), ["seed=1", "prune.keep=0.2"])
+
+
 def test_points_of_an_entry_of_skip_are_left_out():
     cells = expand(digits(skip=[{"real": ["hard"], "kept": ["100 %"]}]))
     assert set(cells) == {("easy", "100 %"), ("easy", "50 %"), ("hard", "50 %")}
@@ -107,6 +118,10 @@ def test_names_become_folders():
         ),
         ("{recipe: x, axis: {a: {b: []}}}", "unknown key 'axis'; did you mean 'axes'"),
         ("{recipe: x, axes: {a: {b: ipc=1}}}", "axes takes"),
+        (
+            "{recipe: x, axes: {a: {b: [ipc=1]}, c: {d: []}, e: {f: [ipc=2], g: [ipc=3]}}}",
+            "axes.a sets ipc=1, which each name of axes.e, a later one, sets anew",
+        ),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused(tmp_path, text, message):
