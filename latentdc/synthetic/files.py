@@ -9,6 +9,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -75,7 +76,7 @@ def write_rows(folder: Path, samples: Tensor, labels: Tensor, class_names: Seque
     schema = datasets.Features({**feature, "label": names}).arrow_schema
     size = max(GROUP, SHARD // samples[0].nbytes)
     starts, written = range(0, len(labels), size), 0
-    (folder / layout.ROWS).parent.mkdir()
+    (folder / layout.ROWS).parent.mkdir(exist_ok=True)
     for index, start in enumerate(starts):
         end = min(start + size, len(labels))
         name = f"data/train-{index:05d}-of-{len(starts):05d}.parquet"
@@ -239,12 +240,16 @@ def write_texts(folder: Path, texts: Texts) -> None:
             io.write_json(folder / name, content)
 
 
-def link_folder(folder: Path, part: Path) -> None:
+def link_folder(folder: Path, part: Path, *, without: Sequence[str] = ()) -> None:
     """Fill the new folder `part` with the files of another without their bytes, where links go.
 
     A link shares its bytes with the file, so that `write_bytes` and its like may replace it, and
-    nothing may write into it.
+    nothing may write into it. Files of the patterns `without` are left out.
     """
+
+    def left_out(place: str, names: list[str]) -> set[str]:
+        paths = {name: Path(place, name).relative_to(folder).as_posix() for name in names}
+        return {name for name in names if any(fnmatch(paths[name], one) for one in without)}
 
     def link(source: str, target: str) -> None:
         try:
@@ -252,7 +257,9 @@ def link_folder(folder: Path, part: Path) -> None:
         except OSError:  # a file system without links
             shutil.copy2(source, target)
 
-    shutil.copytree(folder, part, copy_function=link)
+    shutil.copytree(
+        folder, part, ignore=left_out, copy_function=link, ignore_dangling_symlinks=True
+    )
 
 
 def require_saved(folder: Path, texts: Texts, count: int) -> None:

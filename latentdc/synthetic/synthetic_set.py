@@ -285,6 +285,8 @@ class SyntheticSet:
     ) -> None:
         """Write the set, whole or not at all; an older set at `folder` is replaced if it differs.
 
+        Other files in its folder, as of a clone of a repo, stay.
+
         Args:
             folder: laid out as a data set repo of the Hub; `datasets.load_dataset` reads it.
             recipe: YAML of the resolved recipe.
@@ -305,7 +307,9 @@ class SyntheticSet:
         vectors, labels = self.kind == "vectors", self.labels.cpu()
         samples = self.floats().cpu() if vectors else self.levels()
         with io.writing(folder) as part:
-            part.mkdir()
+            if layout.is_set(folder):  # what others put beside it, such as .git, stays
+                files.link_folder(folder, part, without=layout.FILES)
+            part.mkdir(exist_ok=True)
             files.write_texts(part, texts)
             size = files.write_rows(part, samples, labels, self.class_names)
             io.save_tensors(part / layout.LATENTS, self.tensors())

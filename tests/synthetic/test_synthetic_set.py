@@ -111,6 +111,18 @@ def test_an_older_set_is_replaced_with_nothing_of_it_left(tmp_path):
     assert not (tmp_path / "set" / "recipe.yaml").exists()
 
 
+def test_what_lies_beside_an_older_set_stays_as_it_is(tmp_path):
+    random_set().save_pretrained(tmp_path)
+    kept = {"notes/README.md": "mine", ".git/HEAD": "ref: refs/heads/main", "data/raw.csv": "1,2"}
+    for name, text in kept.items():  # of a clone of the Hub's repo
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    newer = random_set(ipc=1)
+    newer.save_pretrained(tmp_path)
+    assert_equal(SyntheticSet.from_pretrained(tmp_path), newer)
+    assert {name: (tmp_path / name).read_text() for name in kept} == kept
+
+
 def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match="left as it is; choose a new or empty folder"):
