@@ -24,7 +24,7 @@ from torch import Tensor
 
 from latentdc import io
 from latentdc.errors import InputError
-from latentdc.images import Images
+from latentdc.images import Images, as_levels
 from latentdc.preprocessing import load_whitening
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import Texts
@@ -262,14 +262,25 @@ def link_folder(folder: Path, part: Path, *, without: Sequence[str] = ()) -> Non
     )
 
 
-def require_saved(folder: Path, texts: Texts, count: int) -> None:
-    """Refuse a folder that does not hold the set of `count` samples to which the texts belong."""
-    found: object = None
+def require_saved(
+    folder: Path, texts: Texts, samples: Images, labels: Tensor, class_names: Sequence[str]
+) -> None:
+    """Refuse a folder that does not hold this set, to which the texts belong.
+
+    Of its samples the first alone are read.
+    """
+    same = False
     if layout.is_set(folder):
         with layout.reading(folder):
-            rows = sum(pq.read_metadata(path).num_rows for path in layout.shards(folder))
-            found = (rows, io.read_json(folder / layout.PROVENANCE))
-    if found != (count, io.as_read_back(texts[layout.PROVENANCE])):
+            paths = layout.shards(folder)
+            rows = sum(pq.read_metadata(path).num_rows for path in paths)
+            found = (rows, _class_names(paths[0]), io.read_json(folder / layout.PROVENANCE))
+            first, theirs, _ = next(_parts(paths[0]))
+        ours = samples[: len(first)].cpu()
+        ours = ours.float() if ours.ndim == 2 else as_levels(ours)
+        told = (len(labels), tuple(class_names), io.as_read_back(texts[layout.PROVENANCE]))
+        same = found == told and theirs == labels[: len(first)].tolist() and ours.equal(first)
+    if not same:
         raise InputError(
             f"{folder} does not hold this set, to which results would be added; write it there "
             "with save_pretrained."

@@ -336,7 +336,7 @@ class SyntheticSet:
         """
         folder = arguments.path_of(folder, "folder")
         texts = self._texts(recipe, results)
-        files.require_saved(folder, texts, len(self))
+        files.require_saved(folder, texts, self.images, self.labels, self.class_names)
         with io.writing(folder) as part:
             files.link_folder(folder, part)
             files.write_texts(part, texts)

@@ -326,6 +326,14 @@ def test_results_of_another_set_are_not_added(tmp_path):
     before = contents(folder)
     with pytest.raises(InputError, match="does not hold this set"):
         made.add_results(folder, {"rows": []})
+    names = made.class_names[::-1]
+    for other in (
+        {"images": 255 - made.images},
+        {"labels": 3 - made.labels},
+        {"class_names": names},
+    ):
+        with pytest.raises(InputError, match="does not hold this set"):
+            replace(made, provenance={"seed": 1}, **other).add_results(folder, {"rows": []})
     assert contents(folder) == before
 
 
