@@ -551,6 +551,19 @@ def test_class_names_are_equal_in_whichever_form_unicode_writes_them(make):
     assert make(class_names=("cafe\u0301", "b", "c")).class_names[0] == "caf\xe9"
 
 
+def test_qualities_of_jpeg_are_a_list_of_numbers():
+    assert toy_set().storage((100, np.int64(5))).keys() >= {"images/jpeg100", "images/jpeg5"}
+    refused(lambda: toy_set().storage(95), "qualities is a Sequence, got 95; such as [95, 75]")
+    for wrong in ([101], [-1], [9.5], "95"):
+        refused(lambda wrong=wrong: toy_set().storage(wrong), "a quality of JPEG is a whole number")
+
+
+@pytest.mark.parametrize("settings", [{"keep": 0.5}, {"count": 1}, {"keep": 1.0}])
+def test_a_data_set_without_samples_is_not_pruned(settings):
+    empty, prune = toy_data().select([]), Prune(score="random", **settings)
+    refused(lambda: latentdc.prune_dataset(empty, prune), "toy holds no samples to choose from")
+
+
 def test_hashes_that_cannot_tell_samples_apart_are_refused():
     refused(lambda: toy_data(hashes=torch.arange(3.0)), "hashes are int64", "got torch.float32")
 

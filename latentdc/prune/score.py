@@ -172,7 +172,9 @@ def check_arguments(train: object, prune: object, seed: object) -> int:
     """Refuse what every function of pruning takes, where it is of another kind; gives the seed."""
     arguments.require_a(Dataset, train, "train", "such as one of open_splits(Data())")
     arguments.require_a(Prune, prune, "prune", "such as Prune(score='loss', keep=0.2)")
-    assert isinstance(prune, Prune)
+    assert isinstance(prune, Prune) and isinstance(train, Dataset)
+    if not len(train):
+        raise InputError(f"{train.name} holds no samples to choose from.")
     if prune.times_ipc is not None:
         raise InputError(
             "prune.times_ipc is a multiple of a recipe's ipc, which is not known here; give "

@@ -206,13 +206,21 @@ class SyntheticSet:
 
         Args:
             qualities: of JPEG, by Pillow's scale.
+
+        Raises:
+            InputError: qualities that are no list of whole numbers from 0 to 100.
         """
+        arguments.require_a(Sequence, qualities, "qualities", "such as [95, 75]")
+        numbers = [
+            arguments.require_whole(one, "a quality of JPEG", least=0, most=100)
+            for one in qualities
+        ]
         if self.kind == "vectors":
             sizes = {"vectors/float32": self.images.nbytes}
         else:
             levels = self.levels()
             sizes = {"images/png": self._png_bytes}
-            for quality in qualities:
+            for quality in numbers:
                 jpeg = files.in_threads(
                     partial(files.encode, codec="JPEG", quality=quality), levels
                 )
