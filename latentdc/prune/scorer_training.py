@@ -1,7 +1,7 @@
 """Scorers and classifiers that are trained here on real images, by one process or by all."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ from torch.optim import SGD
 from latentdc import io, modes, ranks, runtime, training
 from latentdc.data.dataset import Dataset
 from latentdc.divided import Divided, is_divided, process_facts
-from latentdc.errors import InputError
 from latentdc.images import fetch, place, send
 from latentdc.modes import with_gradients
 from latentdc.networks.base import Weights
@@ -180,7 +179,7 @@ def real_classifier(
     """The network of `prune.scorer`, trained to the end or given, and its accuracy on the test set.
 
     Trained here it sees the training images as they are, without augmentation; it is kept in a
-    folder that the runs of a sweep share.
+    folder that the runs of a sweep share, and of several runs that ask for it one trains it.
 
     Raises:
         InputError: weights that do not fit, or a classifier at chance.
@@ -202,16 +201,19 @@ def real_classifier(
             "precision": modes.precision_of(accelerator),
             **scorer_facts(scorer, train, accelerator),
         }
-        path = folder / f"{io.fingerprint(facts)}.safetensors"
-        if runtime.broadcast(path.is_file()):
-            state = runtime.main_first(accelerator, lambda: _kept_classifier(path))
-            classifier.load_state_dict(state)
-        else:
+
+        def train_it() -> Weights:
             epochs = trainer.run()
             for _ in ranks.progress(epochs, "classifier", total=scorer.epochs, unit=" epochs"):
                 pass
-            if accelerator.is_main_process:
-                io.save_tensors(path, classifier.state_dict())
+            return classifier.state_dict()
+
+        def kept(make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+            return io.cached(
+                folder, facts, make, io.load_tensors, io.save_tensors, name="{}.safetensors"
+            )
+
+        classifier.load_state_dict(runtime.together(accelerator, kept, train_it))
     classifier.eval().requires_grad_(False)
     accuracy = scorers.real_accuracy(classifier, test.images, test.labels, accelerator.device)
     advice = "train it for more prune.scorer.epochs, or check class order and normalisation"
@@ -239,12 +241,3 @@ def trained_as_long(
     for _ in trainer.run():
         pass
     return trainer.classifier.eval().requires_grad_(False)
-
-
-def _kept_classifier(path: Path) -> Weights:
-    try:
-        return io.load_tensors(path)
-    except ValueError as error:
-        raise InputError(
-            f"{path} is damaged ({error}); remove it to train this classifier again."
-        ) from error
