@@ -261,6 +261,17 @@ def test_what_holds_nothing_is_refused_in_one_line(tmp_path, capsys, monkeypatch
     assert end.value.code == 2 and error.count("\n") == 1 and "holds no" in error
 
 
+@pytest.mark.parametrize("name", ["mine.yaml", "results.json", "page"])
+def test_a_page_takes_no_place_of_another_file(tmp_path, capsys, name):
+    run_folder(tmp_path)
+    (tmp_path / "mine.yaml").write_text("ipc: 1  # as in the paper")
+    before = (tmp_path / "mine.yaml").read_text(), (tmp_path / "results.json").read_text()
+    with pytest.raises(SystemExit) as end:
+        cli.main(["report", str(tmp_path), "--output", str(tmp_path / name)])
+    assert end.value.code == 2 and "a page, which ends in .html" in capsys.readouterr().err
+    assert ((tmp_path / "mine.yaml").read_text(), (tmp_path / "results.json").read_text()) == before
+
+
 def test_a_set_that_is_not_there_is_refused(folder, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["report", str(folder), "--against", "randon"])
