@@ -53,10 +53,17 @@ class Rule:
             return self._implementation(**seen)
         if "features" in seen:
             seen["features"] = getattr(seen["features"], "tensor", seen["features"])
+        before = {name: getattr(one, "_version", None) for name, one in seen.items()}
         try:
             found = self._implementation(**seen)
         except Exception as error:
             raise failed(self._label, "fails", error) from error
+        for name, one in seen.items():
+            if getattr(one, "_version", None) != before[name]:
+                raise InputError(
+                    f"{self._label} changes the {name} that it is given, which other rules see "
+                    "after it; let it make new tensors (no `-=`, no `zero_()`)."
+                )
         self._require(found, available)
         return found if self.chooses else found.float()
 

@@ -77,6 +77,17 @@ def command(tmp_path, monkeypatch, capsys):
         ("def mine(logits, labels): 1 / 0", RULE, "fails: ZeroDivisionError"),
         ("def mine(logits, labels): return logits", RULE, "of shape (64,), got (64, 2)"),
         ("def mine(logits): return logits[:, 0] / 0", RULE, "scores that are not finite"),
+        (
+            "def mine(logits, labels):\n    logits -= logits.mean(1, keepdim=True)\n"
+            "    return logits[:, 0]",
+            RULE,
+            "changes the logits that it is given, which other rules see after it",
+        ),
+        (
+            "def mine(features): return features.div_(features.norm())[:, 0]",
+            RULE,
+            "changes the features that it is given",
+        ),
         ("def mine(features): return features.nothing", RULE, "fails: AttributeError"),
         ("def mine(features): return features[:, 0] * float('nan')", RULE, "not finite"),
         ("def mine(count): return torch.arange(count) + 5000", RULE, "whole numbers from 0 to 999"),
