@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from latentdc.data.classes import choose_classes, require_members
+from latentdc.data.classes import choose_classes, one_form, require_members
 from latentdc.data.dataset import Dataset
 from latentdc.data.decode import hash_array
 from latentdc.data.files import exists
@@ -131,7 +131,7 @@ def class_names(data: Data, train: StoredVectors) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}.") from error
-    names = [line.strip() for line in lines if line.strip()]
+    names = [one_form(line.strip()) for line in lines if line.strip()]
     if len(set(names)) < len(names):
         raise InputError(f"{path} names a class twice; every line is another class.")
     return names

@@ -79,6 +79,14 @@ def test_the_mark_that_windows_puts_before_names_is_no_part_of_the_first(tmp_pat
     assert open_dataset(data(folder), "test").class_names == ("run", "jump", "swim", "fly")
 
 
+def test_names_are_found_in_whichever_form_unicode_writes_them(tmp_path):
+    folder = write(tmp_path / "named", per_class=3)
+    (folder / "classes.txt").write_text("re\u0301ve\njump\nswim\nfly\n", encoding="utf-8")
+    for form in ("r\xe9ve", "re\u0301ve"):
+        chosen = open_dataset(data(folder, classes=["fly", form]), "test")
+        assert chosen.class_names == ("fly", "r\xe9ve")
+
+
 def broken(**changes):
     """The vectors or labels of a file, changed."""
     vectors, labels = clusters(5, seed=1)
