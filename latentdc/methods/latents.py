@@ -21,7 +21,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, counted
 from latentdc.images import as_floats
 from latentdc.methods.context import ByClass, State
-from latentdc.priors.base import Prior
+from latentdc.priors.base import Prior, require_finite, require_latents
 from latentdc.priors.classes import match_classes
 
 ENCODED = 16  # images that are encoded, or latents inverted, together
@@ -126,6 +126,8 @@ def initial_latents(
         return prior.condition(place[label].repeat(ipc).to(device))
 
     if given is not None:
+        count = ipc * coreset.num_classes
+        given = require_finite(require_latents(given, prior.latent_shape, count=count), "z")
         z: PerClass = tuple(given[label * ipc : (label + 1) * ipc].to(device) for label in classes)
     elif from_noise:
         z = normal("z")

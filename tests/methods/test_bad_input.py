@@ -278,6 +278,23 @@ def test_latents_that_are_not_finite_never_reach_a_checkpoint_or_a_set(tmp_path)
         run(Matching(steps=3, lr_z=1.0))
 
 
+@pytest.mark.parametrize(
+    ("z", "told"),
+    [
+        (torch.zeros(4, 3, 8, 8), r"shape \(3, 3, 8, 8\), got torch.float32 of \(4, 3, 8, 8\)"),
+        (torch.zeros(3, 3, 4, 4), r"got torch.float32 of \(3, 3, 4, 4\)"),
+        (torch.zeros(3, 3, 8, 8, dtype=torch.int64), "z holds floats of the shape .* torch.int64"),
+        (torch.zeros(3, 3, 8, 8).numpy(), "in a ndarray, not a Tensor"),
+        (torch.full((3, 3, 8, 8), float("nan")), "z holds values that are not finite"),
+    ],
+)
+def test_latents_to_start_from_that_do_not_fit_are_refused(z, told):
+    data = setup.dataset()
+    assert data.num_classes == 3
+    with pytest.raises(InputError, match=told):
+        match(data, PixelPrior(8), Exploding(), Matching(steps=1, lr_z=1.0), z=z)
+
+
 def test_a_folder_with_the_checkpoint_of_another_set_is_refused(tmp_path):
     setup.run(tmp_path, steps=2)
     with pytest.raises(InputError, match="made with ipc 2, this run has 3"):
