@@ -124,3 +124,18 @@ def require_members(
             f"{source} has no images of {len(empty)} of its {len(names)} classes: "
             f"{', '.join(empty[:10])}; {advice}."
         )
+
+
+def require_same_classes(ours: Sequence[str], theirs: Sequence[str], name: str) -> None:
+    """Refuse the set `name` where its classes are not those of the test set, in their order."""
+    if len(ours) != len(theirs):
+        raise InputError(
+            f"the {name} set has {len(ours)} classes, the test set {len(theirs)}; name the same "
+            "ones in the same order with data.classes=[...]."
+        )
+    for label, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+        if mine != other:
+            raise InputError(
+                f"class {label} is {mine!r} in the {name} set and {other!r} in the test set; both "
+                "need the same classes in the same order (data.classes=[...])."
+            )

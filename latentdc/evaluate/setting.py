@@ -15,6 +15,7 @@ from accelerate import Accelerator
 
 from latentdc import io, modes, training
 from latentdc.augment.geometry import central_part
+from latentdc.data.classes import require_same_classes
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, RunError
 from latentdc.images import fetch, forward_batch, kind_of, place, send
@@ -138,18 +139,7 @@ def require_comparable(one: SyntheticSet | Dataset, test: Dataset, name: str) ->
     for what, some in ((f"the {name} set", one), ("the test set", test)):
         if len(some.labels) == 0:
             raise InputError(f"{what} holds no {kind_of(some.images)}.")
-    ours, theirs = one.class_names, test.class_names
-    if len(ours) != len(theirs):
-        raise InputError(
-            f"the {name} set has {len(ours)} classes, the test set {len(theirs)}; name the same "
-            "ones in the same order with data.classes=[...]."
-        )
-    for label, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
-        if mine != other:
-            raise InputError(
-                f"class {label} is {mine!r} in the {name} set and {other!r} in the test set; both "
-                "need the same classes in the same order (data.classes=[...])."
-            )
+    require_same_classes(one.class_names, test.class_names, name)
     kind, wanted = kind_of(one.images), kind_of(test.images)
     if kind != wanted:
         raise InputError(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdc import io, runtime
+from latentdc.data.classes import require_same_classes
 from latentdc.data.dataset import Dataset
 from latentdc.divided import is_divided, process_facts
 from latentdc.errors import InputError
@@ -153,7 +154,9 @@ def open_teacher(
             f"the teacher {teacher.network} has no weights and there are no real training images "
             f"to train it on; name its weights in {key}, or give the data."
         )
-    else:  # below the students' seeds, none of which starts at its teacher's first weights
+    else:
+        require_same_classes(setting.train.class_names, setting.test.class_names, "training")
+        # below the students' seeds, none of which starts at its teacher's first weights
         classifier = _trained(teacher, protocol, setting, setting.train, plain, seed=-1 - number)
     return classifier.to(setting.accelerator.device).eval()
 

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc import arguments, draws, io, modes, ranks, runtime, training
+from latentdc.data.classes import require_same_classes
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
@@ -62,6 +63,7 @@ class Scoring:
         self.seed = check_arguments(train, prune, seed)
         if test is not None:
             arguments.require_a(Dataset, test, "test", "such as one of open_splits(Data())")
+            require_same_classes(train.class_names, test.class_names, "training")
         if normalization is not None:
             arguments.require_able(
                 "__call__ facts", normalization, "normalization", "a Normalization"

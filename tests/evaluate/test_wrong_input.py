@@ -12,6 +12,8 @@ from latentdc.evaluate import evaluate, load_protocol
 from latentdc.evaluate.baselines import with_baselines
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.preprocessing import Normalization
+from latentdc.prune.prune import prune_dataset
+from latentdc.recipe import Prune
 from tests.evaluate.toys import TEST, protocol, stripes
 
 PLAIN = {"normalization": Normalization()}
@@ -55,6 +57,16 @@ def of_classes(data, names):
     fewer = data.select(chosen)
     object.__setattr__(fewer, "class_names", tuple(names))
     return fewer
+
+
+def test_a_training_split_of_other_classes_is_refused():
+    swapped = of_classes(stripes(6), ["columns", "rows", "chessboard"])
+    taught = protocol(labels={"source": "online", "teachers": [{"network": "convnet3@8"}]})
+    told = "class 0 is 'columns' in the training set and 'rows' in the test set; both need"
+    with pytest.raises(InputError, match=told):
+        evaluate_sets(stripes(6), TEST, taught, train=swapped, **PLAIN)
+    with pytest.raises(InputError, match=told):
+        prune_dataset(swapped, Prune(keep=0.5), TEST)
 
 
 def test_a_test_split_of_other_classes_is_refused():
