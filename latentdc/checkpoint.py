@@ -23,6 +23,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from latentdc import io, runtime
+from latentdc.arguments import path_of, require_a
 from latentdc.errors import InputError
 from latentdc.images import mapped_file
 from latentdc.methods.context import ByClass, Context, Fill, State
@@ -49,7 +50,9 @@ def in_folder(folder: str | Path, context: Context) -> Context:
         >>> latentdc.match(train, prior, objective, latentdc.Matching(steps=2, lr_c=0), context)
         SyntheticSet(10 images of 8 px, uint8, 10 classes: '0', '1', '2', ...; with z)
     """
-    folder, accelerator = Path(folder), context.accelerator
+    require_a(Context, context, "context", "such as Context(ipc=10, train=train)")
+    folder, accelerator = path_of(folder, "folder"), context.accelerator
+    io.require_writable(folder, "folder")
     metrics = StepFile(folder / METRICS, accelerator)
 
     def tell(measures: Mapping[str, Any]) -> None:

@@ -334,10 +334,24 @@ def test_methods_refuse_arguments_of_another_kind(method, options, told):
         ({"student": "convnet3"}, "student of a Context is a function, got 'convnet3'"),
         ({"open_set": {}}, "open_set of a Context is a function"),
         ({"on_step": []}, "on_step of a Context is a function"),
+        ({"mean": (125, 120, 110)}, "mean is of images in [0, 1], got (125.0, 120.0, 110.0)"),
+        ({"mean": 0.5}, "mean takes a list of 3 numbers, got 0.5"),
     ],
 )
 def test_a_context_refuses_other_things(options, told):
     refused(lambda: latentdc.Context(**options), told)
+
+
+def test_a_folder_of_a_context_is_a_place_that_can_be_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    kept = latentdc.in_folder("~/begun", latentdc.Context())
+    settings = Matching(steps=1, lr_z=0.1, checkpoint_every=1)
+    latentdc.match(setup.dataset(), PixelPrior(8), setup.objective(), settings, kept)
+    assert (tmp_path / "begun/checkpoints").is_dir()
+    (tmp_path / "file").write_text("")
+    refused(lambda: latentdc.in_folder(tmp_path / "file", kept), "cannot write to", "folder=...")
+    refused(lambda: latentdc.in_folder(None, kept), "folder is a path, got null")
+    refused(lambda: latentdc.in_folder("x", {}), "context is a Context, got a dict")
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ class Context:
     accelerator: Accelerator = field(default_factory=Accelerator)
     train: Dataset | None = None
     picture: Picture | None = None
-    mean: tuple[float, ...] = Normalization().mean
+    mean: tuple[float, float, float] = Normalization().mean
     classifier: Callable[[], tuple[nn.Module, float]] | None = None
     student: Callable[[Dataset], nn.Module] | None = None
     open_set: Callable[[str], SyntheticSet] | None = None
@@ -119,6 +119,7 @@ class Context:
         require_a(Accelerator, self.accelerator, "accelerator", "make one, or leave it out")
         if self.train is not None:
             require_a(Dataset, self.train, "train", "such as the first of open_splits(Data())")
+        object.__setattr__(self, "mean", Normalization(self.mean).mean)
         for name in _FUNCTIONS:
             value = getattr(self, name)
             is_network = isinstance(value, nn.Module)  # is called with images
