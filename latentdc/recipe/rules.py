@@ -51,19 +51,11 @@ class Rule:
         seen = {name: available[name] for name in self.inputs}
         if not self.own:
             return self._implementation(**seen)
-        if "features" in seen:
-            seen["features"] = getattr(seen["features"], "tensor", seen["features"])
-        before = {name: getattr(one, "_version", None) for name, one in seen.items()}
+        seen = {name: _copied(one) for name, one in seen.items()}
         try:
             found = self._implementation(**seen)
         except Exception as error:
             raise failed(self._label, "fails", error) from error
-        for name, one in seen.items():
-            if getattr(one, "_version", None) != before[name]:
-                raise InputError(
-                    f"{self._label} changes the {name} that it is given, which other rules see "
-                    "after it; let it make new tensors (no `-=`, no `zero_()`)."
-                )
         self._require(found, available)
         return found if self.chooses else found.float()
 
@@ -118,6 +110,13 @@ class Rule:
     def needs_features(self) -> bool:
         """Whether it needs the features of all images at once."""
         return self.stage == "features" or (self.chooses and "features" in self.inputs)
+
+
+def _copied(one: Any) -> Any:
+    """What a user's own rule may change, where other rules see the same tensor."""
+    if hasattr(one, "tensor"):  # features of all images, read anew
+        return one.tensor
+    return one.clone() if hasattr(one, "clone") else one
 
 
 @cache

@@ -209,6 +209,31 @@ def test_own_rules_that_random_samples_would_not_do_for_are_taken(rule):
         assert len(prune_dataset(data, dataclasses.replace(prune, count=1))) == 40
 
 
+def of_shifted_logits(logits, labels):
+    """A rule that works in place."""
+    logits -= logits.mean(dim=1, keepdim=True)
+    labels.zero_()
+    return logits.amax(dim=1)
+
+
+def of_blanked_hashes(hashes, labels):
+    """A rule of contents that works in place."""
+    labels.zero_()
+    return hashes.zero_() + torch.arange(len(hashes))
+
+
+@pytest.mark.parametrize("rule", [of_shifted_logits, of_blanked_hashes])
+def test_own_rules_may_change_what_they_are_given(rule):
+    data = colours(20)
+    own = module.score_dataset(data, Prune(score=rule, count=2, scorer=QUICK))
+    plain = module.score_dataset(colours(20), Prune(score="loss", count=2, scorer=QUICK))
+    assert torch.equal(data.labels, colours(20).labels)
+    assert torch.equal(data.hashes, colours(20).hashes)
+    shared = own.columns.keys() & plain.columns.keys()
+    assert ("loss" in shared) == (rule is of_shifted_logits)  # of contents alone nothing is trained
+    assert all(torch.equal(own.columns[name], plain.columns[name]) for name in shared)
+
+
 def test_finished_scores_are_read_where_nothing_can_be_written(tmp_path, monkeypatch):
     prune = Prune(score="loss", count=2, scorer=QUICK)
     first = module.score_dataset(colours(20), prune, folder=tmp_path / "s")
