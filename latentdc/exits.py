@@ -8,6 +8,7 @@ import os
 import select
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NoReturn
@@ -42,8 +43,12 @@ def exits(work: Callable[[], None]) -> None:
                 sys.stdout.flush()
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # a user's code may exit too
         told = _told(error)
-        if told is None or os.environ.get(TRACEBACK):
+        if told is None:
             raise
+        if os.environ.get(TRACEBACK):
+            if not isinstance(error, SystemExit):
+                raise
+            traceback.print_exception(error)  # which Python would not, and its code may be 0
         if ranks.rank() > 0 or _process_lost(error):
             with suppress(KeyboardInterrupt):  # a launcher that is interrupted passes it on
                 time.sleep(TOGETHER)  # where the main one tells the same, this one is ended then

@@ -77,17 +77,6 @@ def command(tmp_path, monkeypatch, capsys):
         ("def mine(logits, labels): 1 / 0", RULE, "fails: ZeroDivisionError"),
         ("def mine(logits, labels): return logits", RULE, "of shape (64,), got (64, 2)"),
         ("def mine(logits): return logits[:, 0] / 0", RULE, "scores that are not finite"),
-        (
-            "def mine(logits, labels):\n    logits -= logits.mean(1, keepdim=True)\n"
-            "    return logits[:, 0]",
-            RULE,
-            "changes the logits that it is given, which other rules see after it",
-        ),
-        (
-            "def mine(features): return features.div_(features.norm())[:, 0]",
-            RULE,
-            "changes the features that it is given",
-        ),
         ("def mine(features): return features.nothing", RULE, "fails: AttributeError"),
         ("def mine(features): return features[:, 0] * float('nan')", RULE, "not finite"),
         ("def mine(count): return torch.arange(count) + 5000", RULE, "whole numbers from 0 to 999"),
@@ -162,6 +151,7 @@ def test_what_fails_at_work_is_one_line_that_says_where(command, code, overrides
     assert exit_code == 1
 
 
+@pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize(
     ("arguments", "overrides"),
     [
@@ -171,7 +161,11 @@ def test_what_fails_at_work_is_one_line_that_says_where(command, code, overrides
         ("coreset, prior: None, settings, context", METHOD),
     ],
 )
-def test_own_code_that_exits_is_told_and_no_success(command, arguments, overrides):
+def test_own_code_that_exits_is_told_and_no_success(
+    command, monkeypatch, arguments, overrides, traced
+):
+    if traced:
+        monkeypatch.setenv("LATENTDC_TRACEBACK", "1")
     line, code = command(f"def mine({arguments}): sys.exit(0)\n\n\nimport sys", *overrides)
     at = CODE.count("\n") + 1
     assert f"your own code fails (own_fails.py, line {at}): SystemExit: 0" in line and code == 1
