@@ -93,6 +93,11 @@ def require_texts(value: object, name: str, *, functions: bool = False) -> None:
         raise InputError(f"{name} is a list of texts, got {show(value)}{hint}.")
 
 
+def one_form(name: str) -> str:
+    """A class name with accents as one character each; macOS writes them as two in file names."""
+    return unicodedata.normalize("NFC", name)
+
+
 def class_names_of(value: object, what: str) -> tuple[str, ...]:
     """Names of classes in label order, also those of an array of NumPy; all different, in NFC."""
     value = value.tolist() if hasattr(value, "tolist") else value
@@ -103,7 +108,7 @@ def class_names_of(value: object, what: str) -> tuple[str, ...]:
             raise InputError(
                 f"{what}: the class name {ascii(name)[:80]} is no UTF-8; write another."
             )
-    names = tuple(unicodedata.normalize("NFC", str(name)) for name in value)  # as of files
+    names = tuple(one_form(str(name)) for name in value)
     if len({*names}) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"{what}: class names are all different, got {twice!r} twice.")

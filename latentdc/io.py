@@ -139,7 +139,7 @@ def is_free(folder: Path) -> bool:
 
 
 def _sync_all(folder: Path) -> None:
-    paths = [*folder.rglob("*"), folder]
+    paths = [*(path for path in folder.rglob("*") if not path.is_symlink()), folder]
     if len(paths) > _MANY and hasattr(os, "sync"):
         os.sync()
         return

@@ -566,8 +566,9 @@ def test_class_names_are_equal_in_whichever_form_unicode_writes_them(make):
 
 
 def test_qualities_of_jpeg_are_a_list_of_numbers():
-    assert toy_set().storage((100, np.int64(5))).keys() >= {"images/jpeg100", "images/jpeg5"}
-    refused(lambda: toy_set().storage(95), "qualities is a Sequence, got 95; such as [95, 75]")
+    for some in ((100, np.int64(5)), np.array([100, 5]), {100, 5}, iter([5, 100])):
+        assert toy_set().storage(some).keys() >= {"images/jpeg100", "images/jpeg5"}
+    refused(lambda: toy_set().storage(95), "qualities is an Iterable, got 95; such as [95, 75]")
     for wrong in ([101], [-1], [9.5], "95"):
         refused(lambda wrong=wrong: toy_set().storage(wrong), "a quality of JPEG is a whole number")
 

@@ -1,23 +1,17 @@
 """Class names: choosing some of them by name, and refusing sets that cannot be classified."""
 
-import unicodedata
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from latentdc.arguments import require_several
+from latentdc.arguments import one_form, require_several
 from latentdc.errors import InputError, nearest
 from latentdc.recipe import Data
 from latentdc.recipe.subsets import imagenet_places, subset_names, wordnet_ids
 
 # What labels are usually called.
 LABEL_NAMES = ("label", "labels", "class", "class_id", "fine_label", "target", "y")
-
-
-def one_form(name: str) -> str:
-    """A class name with accents as one character each; macOS writes them as two in file names."""
-    return unicodedata.normalize("NFC", name)
 
 
 def chosen_names(names: Sequence[str], data: Data, source: str) -> list[str]:

@@ -11,8 +11,9 @@ from pathlib import Path, PurePath
 
 import torch
 
+from latentdc.arguments import one_form
 from latentdc.data import files
-from latentdc.data.classes import chosen_names, named_classes, one_form
+from latentdc.data.classes import chosen_names, named_classes
 from latentdc.data.decode import SUFFIXES
 from latentdc.data.encoded import EncodedSplit, holds_decoded
 from latentdc.errors import InputError

@@ -12,7 +12,8 @@ from datasets import config as datasets_config
 from huggingface_hub import constants
 from torch import Tensor
 
-from latentdc.data.classes import LABEL_NAMES, numbered, one_form
+from latentdc.arguments import one_form
+from latentdc.data.classes import LABEL_NAMES, numbered
 from latentdc.data.decode import in_mode
 from latentdc.data.encoded import EncodedSplit
 from latentdc.data.files import chosen_split, fingerprint_and_change

@@ -23,8 +23,9 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from latentdc.arguments import one_form
 from latentdc.data import files
-from latentdc.data.classes import LABEL_NAMES, numbered, one_form
+from latentdc.data.classes import LABEL_NAMES, numbered
 from latentdc.data.decode import SUFFIXES, pointer
 from latentdc.data.encoded import EncodedSplit
 from latentdc.errors import InputError

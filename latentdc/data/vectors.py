@@ -13,7 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from latentdc.data.classes import choose_classes, one_form, require_members
+from latentdc.arguments import one_form
+from latentdc.data.classes import choose_classes, require_members
 from latentdc.data.dataset import Dataset
 from latentdc.data.decode import hash_array
 from latentdc.data.files import exists

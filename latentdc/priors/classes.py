@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from latentdc.arguments import one_form
 from latentdc.errors import InputError, nearest
 from latentdc.priors.base import Prior
 from latentdc.priors.files import read_index
@@ -25,6 +26,7 @@ def match_classes(names: tuple[str, ...], prior: Prior) -> Tensor:
     known = prior.class_names
     if known is None:
         return torch.arange(len(names))
+    known = tuple(map(one_form, known))
     alike = {name: label for label, name in enumerate(known) if known.count(name) == 1}
     found = subsets.imagenet_matches(names, known)
     labels = [

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from latentdc.arguments import path_of
+from latentdc.arguments import one_form, path_of
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, in_short
 from latentdc.io import file_hash, read_table, save_table
@@ -111,7 +111,7 @@ class ScoreTable:
             del columns["index"]
             hashes, labels = columns.pop("hash"), columns.pop("label")
             about = {name: about[name] for name in _ABOUT}
-            about["class_names"] = tuple(about["class_names"])
+            about["class_names"] = tuple(map(one_form, about["class_names"]))
         except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
             reason = in_short(error, None)
             raise InputError(f"the scores {path} are damaged ({reason}); score anew.") from error

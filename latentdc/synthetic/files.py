@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentdc import io
+from latentdc.arguments import one_form
 from latentdc.errors import InputError
 from latentdc.images import Images, as_levels
 from latentdc.preprocessing import load_whitening
@@ -194,7 +195,7 @@ def _class_names(path: Path) -> tuple[str, ...]:
     label = datasets.Features.from_arrow_schema(pq.read_schema(path)).get("label")
     if not isinstance(label, datasets.ClassLabel):
         raise ValueError("it has no column `label` of class labels")
-    return tuple(label.names)
+    return tuple(map(one_form, label.names))
 
 
 def _parts(path: Path) -> Iterator[tuple[Tensor, list[int], int]]:
@@ -244,7 +245,8 @@ def link_folder(folder: Path, part: Path, *, without: Sequence[str] = ()) -> Non
     """Fill the new folder `part` with the files of another without their bytes, where links go.
 
     A link shares its bytes with the file, so that `write_bytes` and its like may replace it, and
-    nothing may write into it. Files of the patterns `without` are left out.
+    nothing may write into it. Symbolic links stay what they are. Files of the patterns `without`
+    are left out.
     """
 
     def left_out(place: str, names: list[str]) -> set[str]:
@@ -257,9 +259,7 @@ def link_folder(folder: Path, part: Path, *, without: Sequence[str] = ()) -> Non
         except OSError:  # a file system without links
             shutil.copy2(source, target)
 
-    shutil.copytree(
-        folder, part, ignore=left_out, copy_function=link, ignore_dangling_symlinks=True
-    )
+    shutil.copytree(folder, part, symlinks=True, ignore=left_out, copy_function=link)
 
 
 def require_saved(

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -196,7 +196,7 @@ class SyntheticSet:
             **{name: part[rows] for name, part in parts.items() if part is not None},
         )
 
-    def storage(self, qualities: Sequence[int] = (95, 75)) -> dict[str, int]:
+    def storage(self, qualities: Iterable[int] = (95, 75)) -> dict[str, int]:
         """Bytes by `part/codec`, without the containers around them.
 
         The images count once for each codec (choose one): PNG is how they are stored; JPEG is lossy
@@ -208,9 +208,9 @@ class SyntheticSet:
             qualities: of JPEG, by Pillow's scale.
 
         Raises:
-            InputError: qualities that are no list of whole numbers from 0 to 100.
+            InputError: qualities that are no whole numbers from 0 to 100.
         """
-        arguments.require_a(Sequence, qualities, "qualities", "such as [95, 75]")
+        arguments.require_a(Iterable, qualities, "qualities", "such as [95, 75]")
         numbers = [
             arguments.require_whole(one, "a quality of JPEG", least=0, most=100)
             for one in qualities
@@ -327,6 +327,7 @@ class SyntheticSet:
                 pictures.save_grid(part / layout.GRID, samples, labels, self.class_names)
         vars(self)["_png_bytes"] = size
 
+    @in_plain_modes
     def add_results(
         self, folder: str | Path, results: Mapping[str, object], *, recipe: str | None = None
     ) -> None:

@@ -16,6 +16,10 @@ def match(names, known):
     return match_classes(tuple(names), SimpleNamespace(class_names=tuple(known))).tolist()
 
 
+def test_names_match_in_whichever_form_unicode_writes_them():
+    assert match(["caf\xe9", "a"], ["a", "cafe\u0301"]) == [1, 0]
+
+
 @pytest.mark.parametrize("known", [wordnet_ids(), HUMAN, FIRST], ids=["wnid", "all", "first"])
 @pytest.mark.parametrize("data", [wordnet_ids(), HUMAN, FIRST], ids=["wnid", "all", "first"])
 def test_the_whole_of_imagenet_matches_by_any_of_its_names(data, known):

@@ -49,6 +49,14 @@ def test_scores_are_written_to_a_path_that_may_be_text(tmp_path, monkeypatch):
             call(5)
 
 
+def test_scores_kept_under_another_form_of_a_class_name_still_fit(tmp_path):
+    made = colours(8, names=("rose\u0301", "blue"))
+    kept = ("rose\u0301", "blue")  # a table is not told which form is meant
+    ScoreTable(made.hashes, made.labels, kept, {"loss": RISING}, made.name).save(tmp_path / "s")
+    fitted = ScoreTable.load(tmp_path / "s").fitted(made)
+    assert torch.equal(fitted.column("loss"), RISING)
+
+
 def test_equal_scores_share_a_rank():
     from scipy.stats import spearmanr
 

@@ -117,10 +117,47 @@ def test_what_lies_beside_an_older_set_stays_as_it_is(tmp_path):
     for name, text in kept.items():  # of a clone of the Hub's repo
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
+    links = {"notes/again.md": "README.md", "gone.txt": "nowhere", "here": "."}
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
     newer = random_set(ipc=1)
     newer.save_pretrained(tmp_path)
+    newer.add_results(tmp_path, {"rows": []})
     assert_equal(SyntheticSet.from_pretrained(tmp_path), newer)
     assert {name: (tmp_path / name).read_text() for name in kept} == kept
+    assert {name: os.readlink(tmp_path / name) for name in links} == links
+
+
+def test_results_are_added_to_a_folder_whose_files_are_links(tmp_path):
+    made, folder = random_set(), tmp_path / "snapshot"
+    made.save_pretrained(tmp_path / "blobs")
+    (folder / "data").mkdir(parents=True)
+    for path in (tmp_path / "blobs").rglob("*.*"):
+        place = path.relative_to(tmp_path / "blobs")
+        if path.is_file():
+            up = "../" * len(place.parts)
+            (folder / place).symlink_to(f"{up}blobs/{place.as_posix()}")
+    made.add_results(folder, {"rows": []})
+    assert_equal(SyntheticSet.from_pretrained(folder), made)
+    assert (folder / "results.json").is_file() and (folder / "grid.png").is_symlink()
+
+
+def test_a_set_whose_file_names_its_classes_in_another_form_is_the_same(tmp_path, monkeypatch):
+    names = ("no", "01", "cre\u0300me", "b")
+    monkeypatch.setattr("latentdc.arguments.one_form", str)  # as an earlier version wrote it
+    random_set(class_names=names).save_pretrained(tmp_path)
+    monkeypatch.undo()
+    kept = SyntheticSet.from_pretrained(tmp_path)
+    kept.add_results(tmp_path, {"rows": []})
+    assert kept.class_names[2] == "cr\xe8me"
+
+
+def test_results_are_added_to_vectors_whatever_the_default_device(tmp_path):
+    made = SyntheticSet(torch.rand(4, 5), torch.tensor([0, 0, 1, 1]), ("a", "b"))
+    made.save_pretrained(tmp_path)
+    with torch.device("meta"):
+        made.add_results(tmp_path, {"rows": []})
+    assert (tmp_path / "results.json").is_file()
 
 
 def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
