@@ -184,7 +184,7 @@ def _array(images: object, name: str) -> NDArray[Any]:
     except (TypeError, ValueError, NotImplementedError) as error:  # of lists of unequal lengths
         told = first_line(error).rstrip(".")
         raise InputError(f"{name}: {_FORMS}; {told}.") from error
-    if array.dtype.kind not in "uif" or (len(array) and not array.size):
+    if array.dtype.kind not in "uif" or (array.ndim and len(array) and not array.size):
         raise InputError(f"{name}: {_FORMS}, of numbers; got {array.dtype} of {array.shape}.")
     return array
 

@@ -206,7 +206,8 @@ def real_classifier(
             epochs = trainer.run()
             for _ in ranks.progress(epochs, "classifier", total=scorer.epochs, unit=" epochs"):
                 pass
-            return classifier.state_dict()
+            trained = classifier.state_dict()
+            return {name: value.cpu().contiguous() for name, value in trained.items()}
 
         def kept(make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
             return io.cached(

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
     io.require_writable(output.parent, "--output")
     if output.is_dir():
         raise InputError(f"--output {output} is a folder; name a file, such as report.html.")
-    if output.suffix not in (".html", ".htm"):  # a recipe, or results
+    if output.suffix.lower() not in (".html", ".htm"):  # a recipe, or results
         raise InputError(
             f"--output {output} would be a page, which ends in .html; name such a file."
         )

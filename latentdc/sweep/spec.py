@@ -119,11 +119,11 @@ def _named(names: Mapping[str, str]) -> Callable[[Mapping[str, Sequence[str]]], 
 
 def _sets_anew(change: str, axes: Mapping[str, Axis]) -> str | None:
     """The first of some axes of which each name sets the key of an override; None of none."""
-    key = _key(change)
-    wholly = (
-        axis for axis, names in axes.items() if all(key in map(_key, n) for n in names.values())
-    )
-    return next(wholly, None)
+
+    def sets(changes: Sequence[str]) -> bool:  # it, or the mapping that it is a part of
+        return any(f"{_key(change)}.".startswith(f"{_key(other)}.") for other in changes)
+
+    return next((axis for axis, names in axes.items() if all(map(sets, names.values()))), None)
 
 
 def _key(change: str) -> str:

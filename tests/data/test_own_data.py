@@ -77,6 +77,7 @@ def test_grey_images_become_colour_and_others_take_a_resolution():
         (LEVELS // 200, r"all its images are black; .* value_range=\(0, 1\)"),
         (np.ma.masked_greater(LEVELS, 250), "a masked array has .* values that are none"),
         (LEVELS[:, 8:], r"images are .*got uint8 of \(6, 0, 8, 3\)"),
+        (np.array(5), r"images are .*got \(\)"),
         (torch.empty(6, 8, 8, 3, device="meta"), "images are .*; Cannot copy out of meta tensor"),
     ],
 )
