@@ -205,7 +205,7 @@ class EvalProtocol:
         batch = _of_ipc(self.batch_of_ipc, ipc) * (2 if doubled else 1) or self.batch
         epochs = self.epochs or _of_ipc(self.epochs_of_ipc, ipc)
         each = -(-self.seen(images) // batch)
-        sized = replace(
+        return replace(
             self,
             batch=batch,
             batch_of_ipc={},
@@ -213,8 +213,8 @@ class EvalProtocol:
             epochs_of_ipc={},
             steps=self.steps or epochs * each,
             epochs=None,
+            update_every=self.update_every if self.steps else each,
         )
-        return sized if self.steps else replace(sized, update_every=each)
 
     def seen(self, images: int) -> int:
         """How many of so many images an epoch shows."""
@@ -343,6 +343,12 @@ def _checks(protocol: EvalProtocol) -> Iterator[tuple[bool, str]]:
         share = getattr(protocol, key)
         yield share is None or 0 <= share < 1, f"{key} is in [0, 1), got {share}."
     yield 0 < protocol.test_crop <= 1, f"test_crop is in (0, 1], got {protocol.test_crop}."
+    every, steps = protocol.update_every, protocol.steps
+    yield (
+        protocol.ema is None or protocol.ema_every == "step" or not (steps or 0) % every,
+        f"the average takes up the weights of each {every} steps (update_every), and of steps "
+        f"{steps} would lack the last {(steps or 0) % every}; take a multiple, or ema_every=step.",
+    )
     yield protocol.zeta >= 1, f"zeta is at least 1, got {protocol.zeta}."
     milestones = protocol.milestones
     yield (

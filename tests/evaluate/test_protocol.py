@@ -117,6 +117,10 @@ TAUGHT = {"source": "online", "teachers": [Teacher()]}
         ({"batch_double_from": 100}, {}),
         ({"batch_of_ipc": {1: 10}, "batch": 9}, {"batch_of_ipc": {1: 10}, "batch": 8}),
         ({"steps": None, "epochs": 2, "update_every": 3}, {"steps": None, "epochs": 2}),
+        (
+            {"steps": None, "epochs": 2, "update_every": 3, "ema": 0.9},
+            {"steps": None, "epochs": 2, "ema": 0.9},
+        ),
         ({"lr": 0.01, "lr_of": {"vgg11": 0.01}}, {"lr": 0.01}),
         ({"lr_of": {"vgg11": 0.2, "vgg11@8": 0.2}}, {"lr_of": {"vgg11": 0.2}}),
         ({"lr": 0.1, "lr_of": {"vgg11@8": 0.1, "vgg11": 0.1}}, {"lr": 0.1}),
@@ -255,6 +259,14 @@ def test_a_protocol_is_a_file_too(tmp_path):
         ("{name: x, students: [vit], steps: 1, milestones: [0.5, 0.2]}", "rising shares"),
         ("{name: x, students: [vit], steps: 1, epochs_of_ipc: {1: 3}}", "or epochs_of_ipc"),
         ("{name: x, students: [vit], steps: 1, zeta: 0.5}", "zeta is at least 1"),
+        (
+            "{name: x, students: [vit], steps: 5, update_every: 10, ema: 0.9}",
+            "would lack the last 5",
+        ),
+        (
+            "{name: x, students: [vit], steps: 5, update_every: 2, ema: 0.9}",
+            "would lack the last 1",
+        ),
         ("{name: x, students: [vit], steps: 1, test_crop: 2}", r"test_crop is in \(0, 1\]"),
         ("{name: x, students: [vit], steps: 1, subset: 1}", r"sees, in \(0, 1\), got 1"),
         ("{name: x, students: [vit], steps: 1, subset: 0.1, infobatch: 0.5}", "seen in few epochs"),
