@@ -55,9 +55,9 @@ class Sweep:
             require(bool(names), f"axes.{axis} is empty; give names and their overrides.")
             folders = [slug(name) for name in names]
             require(
-                all(folders) and len(set(folders)) == len(folders),
-                f"axes.{axis}: names become folders and differ in letters or digits, got "
-                f"{', '.join(names)}.",
+                all(folders) and len({one.casefold() for one in folders}) == len(folders),
+                f"axes.{axis}: names become folders and differ in letters or digits, not in case "
+                f"alone; got {', '.join(names)}.",
             )
             require(
                 all(len(folder.encode()) <= 200 for folder in folders),
@@ -100,6 +100,13 @@ class Sweep:
             len(self.against) < 2 and self.over not in self.against,
             f"against is one name on one axis other than over={self.over}, such as "
             f"{{method: plain}}; got {show(self.against)}.",
+        )
+        base = {axis: [name] for axis, name in self.against.items()}
+        left = (dict(zip(self.axes, point, strict=True)) for point in self.points())
+        require(
+            any(_named(names)(base) for names in left) or not base,
+            f"against is {show(self.against)}, and skip leaves out every cell of it; name another "
+            "one.",
         )
 
     def changes(self, point: Point) -> list[str]:

@@ -119,6 +119,11 @@ def test_names_become_folders():
             "{recipe: x, axes: {a: {b: []}, set: {c: []}}, over: set, against: {set: c}}",
             "against is one name on one axis other than over=set",
         ),
+        (
+            "{recipe: x, axes: {a: {b: [], c: []}}, skip: [{a: [b]}], against: {a: b}}",
+            "against is {'a': 'b'}, and skip leaves out every cell of it; name another",
+        ),
+        ("{recipe: x, axes: {a: {DM: [], dm: []}}}", "not in case alone; got DM, dm"),
         ("{recipe: x, axis: {a: {b: []}}}", "unknown key 'axis'; did you mean 'axes'"),
         ("{recipe: x, axes: {a: {b: ipc=1}}}", "axes takes"),
         (
