@@ -110,7 +110,7 @@ def require_choices(frame: pd.DataFrame, against: str | None, value: str) -> Non
             "no result of these files holds top-5 accuracies: they are of five classes or fewer; "
             "leave --top5 out."
         )
-    names = list(dict.fromkeys(frame["name"]))
+    names = list(dict.fromkeys(frame["name"][frame[value].notna()]))
     if against not in (None, *names):
         raise InputError(
             f"--against {against}: there is no such set{nearest(str(against), names)}; there are "

@@ -69,9 +69,10 @@ def robustness(frame: pd.DataFrame) -> pd.DataFrame:
     on neither hard ones nor the labels of random images. There is a row for every set and student
     whose HLR or ARS can be told; IOR alone is in the tables.
     """
-    means = frame.groupby("result")["accuracy"].mean()
-    first = frame.drop_duplicates("result")
-    rows = list(first.assign(mean=first["result"].map(means)).itertuples())
+    alike = ["name", "ipc", "student", "protocol_hash", "test", "preprocessing"]
+    seeds = frame.drop_duplicates([*alike, "seed"])  # which several files may hold
+    means = seeds.groupby(alike, as_index=False).agg(mean=("accuracy", "mean"))
+    rows = list(frame.drop_duplicates("result").merge(means, on=alike).itertuples())
     once: dict[tuple[object, ...], _Row] = {}
     for row in rows:
         key = (row.name, row.ipc, row.student, row.protocol_hash, row.test, row.preprocessing)

@@ -259,6 +259,15 @@ def test_scores_of_robustness_come_from_the_rows_that_define_them(tmp_path):
     assert len(found) == 2  # two hard protocols: which HLR goes with soft labels is not told
 
 
+def test_scores_of_robustness_are_of_all_seeds_that_the_files_of_a_run_hold(tmp_path):
+    one, three = ({"distilled": {"hashes": ("images",) * seeds}} for seeds in (1, 3))
+    rows = {"distilled": ((0.5,),), "random": ((0.2,),), "full": ((0.9,),)}
+    run(tmp_path / "a", table(None, one, **rows))
+    folder = evaluation(tmp_path / "a", table(None, three, distilled=((0.5, 0.6, 0.7),)))
+    (score,) = robustness(read_runs([folder])).to_dict("records")
+    assert (score["HLR"], score["IOR"]) == pytest.approx((0.9 - 0.6, 0.6 - 0.2))
+
+
 def test_a_set_with_soft_labels_of_its_own_is_no_hard_one(tmp_path):
     rows = {"mine": ((0.5, 0.5),), "random": ((0.3, 0.3),), "full": ((0.9, 0.9),)}
     hard, brought = table(None, SAME, **rows), table(None, BROUGHT, **rows)
@@ -457,6 +466,8 @@ def test_top_5_is_compared_on_demand_and_rows_without_it_are_left_out(tmp_path, 
     printed = capsys.readouterr().out
     assert printed.startswith("Top-5 test accuracy in %")
     assert "| a | 1 | - | 85.0 ± 7.1 |" in printed and "random" not in printed
+    with pytest.raises(InputError, match="--against random: there is no such set; there are a"):
+        latentdc.compare(tmp_path / "a", against="random", top5=True)
     with pytest.raises(SystemExit) as end:
         main([run(tmp_path / "b", table(distilled=RANDOM)), "--top5"])
     assert end.value.code == 2
