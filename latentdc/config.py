@@ -120,17 +120,23 @@ def save(config: object, path: Path) -> None:
     write_text(path, to_yaml(config))
 
 
-def claim(recipe: object, folder: Path, *, may_change: Sequence[str] = ()) -> None:
+def claim(
+    recipe: object, folder: Path, *, begun: bool = True, may_change: Sequence[str] = ()
+) -> None:
     """Write the recipe into its run folder, or refuse a folder that another recipe made.
 
-    `may_change` are the beginnings of dotted keys that a continued run may set anew.
+    `begun` says whether the folder holds a run, whose recipe may be written anew; where it holds
+    none, a recipe that a user wrote there stays. `may_change` are the beginnings of dotted keys
+    that a continued run may set anew.
     """
-    refuse_other(recipe, folder, may_change=may_change)
+    refuse_other(recipe, folder, begun=begun, may_change=may_change)
     folder.mkdir(parents=True, exist_ok=True)
     save(recipe, folder / RECIPE)
 
 
-def refuse_other(recipe: object, folder: Path, *, may_change: Sequence[str] = ()) -> None:
+def refuse_other(
+    recipe: object, folder: Path, *, begun: bool = True, may_change: Sequence[str] = ()
+) -> None:
     """What `claim` refuses, without writing anything."""
     path = folder / RECIPE
     if not path.is_file():
@@ -147,6 +153,11 @@ def refuse_other(recipe: object, folder: Path, *, may_change: Sequence[str] = ()
         raise InputError(
             f"{folder} holds a run of another recipe ({'; '.join(differing[:3])}{more}); give this "
             "one a folder of its own with output=..., or remove that one."
+        )
+    if not begun and dump(read(path)) != path.read_text(encoding="utf-8-sig"):
+        raise InputError(
+            f"{path} was written by hand, and the run would put the whole recipe in its place; "
+            "rename it, or give the run a folder of its own with output=..."
         )
 
 

@@ -46,13 +46,13 @@ def check_folder(recipe: Recipe, folder: Path, *, evaluates: bool = True) -> Non
     """
     require_writable(folder)
     require_apart(recipe.data, folder)
-    orphans = [name for name in (CORESET, CHECKPOINTS, SET) if (folder / name).exists()]
-    if orphans and not (folder / config.RECIPE).is_file():
+    kept = [name for name in (CORESET, CHECKPOINTS, SET) if (folder / name).exists()]
+    if kept and not (folder / config.RECIPE).is_file():
         raise InputError(
-            f"{folder} holds {', '.join(orphans)} but no {config.RECIPE} that says how they were "
+            f"{folder} holds {', '.join(kept)} but no {config.RECIPE} that says how they were "
             "made; name another folder with output=..."
         )
-    config.refuse_other(recipe, folder, may_change=_may_change(folder))
+    config.refuse_other(recipe, folder, begun=bool(kept), may_change=_may_change(folder))
     if evaluates and recipe.evaluate.rows:
         refuse_newer(folder / RESULTS)
 

@@ -95,6 +95,28 @@ def test_a_recipe_of_the_users_own_is_not_overwritten(tmp_path):
     assert (tmp_path / "recipe.yaml").read_text() == mine
 
 
+def test_a_recipe_by_hand_is_not_overwritten_by_the_run_that_it_begins(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    mine = (
+        "# my notes\n{data: {source: digits, resolution: 8}, prior: {kind: pixel}, ipc: 1,\n"
+        "prune: {score: random}, method: {kind: selection}, evaluate: {rows: []},\n"
+        "output: .}\n"
+    )
+    Path("recipe.yaml").write_text(mine)
+    with pytest.raises(SystemExit) as stop:
+        distill(["recipe.yaml"])
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and "recipe.yaml was written by hand" in told
+    assert Path("recipe.yaml").read_text() == mine and "rename it, or" in told
+    run_folder.claim_folder(RECIPE, Path("one"))
+    run_folder.check_folder(RECIPE, Path("one"))  # a resolved recipe is not by hand
+    resolved = begun(Path("one")) / "recipe.yaml"
+    resolved.write_text(f"{resolved.read_text()}# seen\n")
+    run_folder.check_folder(RECIPE, Path("one"))
+
+
 SOME = {"test_share": 0.2, "classes": ["a", "b"]}
 
 

@@ -84,15 +84,16 @@ def train_prior(
         start = starting_prior(recipe, device)
         autoencoder = start.autoencoder.autoencoder
         labels = match_classes(train.class_names, start)[labels]
+    states = folder / "checkpoints"
     config.claim(
         recipe,
         folder,
+        begun=states.exists() or (folder / "prior").exists(),
         may_change=[
             *("threads", "checkpoint_every", "licence", "data.source", "data.cache"),
             "trackers",
         ],
     )
-    states = folder / "checkpoints"
     record = tracking.StepFile(folder / run_folder.METRICS, accelerator)
     tracking.start_trackers(accelerator, config.to_yaml(_shared(recipe)), name, folder)
     if start is None:
