@@ -198,6 +198,11 @@ def _from_command_line(overrides: Sequence[str]) -> dict[str, Any]:
     return tree
 
 
+def keys_of(override: str) -> set[str]:
+    """Dotted keys that an override sets: those below it where its value is a mapping."""
+    return {*_flat(_from_command_line([override]))}
+
+
 def _merged(below: Any, above: Any) -> Any:
     """Mappings key by key; of anything else, what is above."""
     if not isinstance(below, dict) or not isinstance(above, dict):

@@ -125,10 +125,14 @@ def _named(names: Mapping[str, str]) -> Callable[[Mapping[str, Sequence[str]]], 
 
 
 def _sets_anew(change: str, axes: Mapping[str, Axis]) -> str | None:
-    """The first of some axes of which each name sets the key of an override; None of none."""
+    """The first of some axes of which each name sets all keys of an override; None of none."""
+    keys = config.keys_of(change)
 
-    def sets(changes: Sequence[str]) -> bool:  # it, or the mapping that it is a part of
-        return any(f"{_key(change)}.".startswith(f"{_key(other)}.") for other in changes)
+    def sets(changes: Sequence[str]) -> bool:  # these keys, or null in the place of their mapping
+        known = set[str]().union(*map(config.keys_of, changes))
+        return bool(keys) and all(
+            any(f"{key}.".startswith(f"{one}.") for one in known) for key in keys
+        )
 
     return next((axis for axis, names in axes.items() if all(map(sets, names.values()))), None)
 

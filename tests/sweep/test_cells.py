@@ -43,8 +43,11 @@ def test_an_override_of_what_all_cells_set_is_refused():
     with pytest.raises(InputError, match=r"prune.keep=0.2 changes no cell, .* --only kept=\.\.\."):
         expand(digits(), ["seed=1", "prune.keep=0.2"])
     axes = {"scorer": {"a": ["prune.scorer={epochs: 2}"], "b": ["prune.scorer={epochs: 3}"]}}
-    with pytest.raises(InputError, match=r"prune.scorer.lr=1 changes no cell, .* axis scorer sets"):
-        expand(digits(axes=axes), ["prune.scorer.lr=1"])
+    for lost in ("prune.scorer.epochs=4", "prune.scorer={epochs: 4}"):
+        with pytest.raises(InputError, match=r"changes no cell, .* axis scorer sets"):
+            expand(digits(axes=axes), [lost])
+    cells = expand(digits(axes=axes), ["prune.scorer.lr=1"])  # mappings are merged
+    assert [recipe.prune.scorer.lr for recipe in cells.values()] == [1, 1]
 
 
 def test_points_of_an_entry_of_skip_are_left_out():
