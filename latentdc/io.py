@@ -169,11 +169,16 @@ def _aside(folder: Path) -> Path:
 def _same_folders(one: Path, other: Path) -> bool:
     """Whether both hold the same files, byte by byte."""
     names = [sorted(p.relative_to(top) for p in top.rglob("*")) for top in (one, other)]
-    return names[0] == names[1] and all(
-        (one / name).samefile(other / name) or filecmp.cmp(one / name, other / name, shallow=False)
-        for name in names[0]
-        if not (one / name).is_dir()
-    )
+    return names[0] == names[1] and all(_same(one / name, other / name) for name in names[0])
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two are files of the same bytes, links to the same place, or both folders."""
+    if one.is_symlink() or other.is_symlink():
+        return one.is_symlink() and other.is_symlink() and one.readlink() == other.readlink()
+    if one.is_dir() or other.is_dir():
+        return one.is_dir() and other.is_dir()
+    return one.samefile(other) or filecmp.cmp(one, other, shallow=False)
 
 
 def reserve(file: IO[bytes]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -246,12 +246,19 @@ def link_folder(folder: Path, part: Path, *, without: Sequence[str] = ()) -> Non
 
     A link shares its bytes with the file, so that `write_bytes` and its like may replace it, and
     nothing may write into it. Symbolic links stay what they are. Files of the patterns `without`
-    are left out.
+    are left out, and links in the place of a folder that holds some of them.
     """
+    parents = {PurePosixPath(one).parent.as_posix() for one in without}
 
     def left_out(place: str, names: list[str]) -> set[str]:
-        paths = {name: Path(place, name).relative_to(folder).as_posix() for name in names}
-        return {name for name in names if any(fnmatch(paths[name], one) for one in without)}
+        paths = {name: Path(place, name) for name in names}
+        below = {name: path.relative_to(folder).as_posix() for name, path in paths.items()}
+        return {
+            name
+            for name, path in below.items()
+            if any(fnmatch(path, one) for one in without)
+            or (path in parents and paths[name].is_symlink())
+        }
 
     def link(source: str, target: str) -> None:
         try:

@@ -125,7 +125,21 @@ def test_what_lies_beside_an_older_set_stays_as_it_is(tmp_path):
     newer.add_results(tmp_path, {"rows": []})
     assert_equal(SyntheticSet.from_pretrained(tmp_path), newer)
     assert {name: (tmp_path / name).read_text() for name in kept} == kept
+    newer.add_results(tmp_path, {"rows": []})  # nothing to write
+    newer.save_pretrained(tmp_path)
     assert {name: os.readlink(tmp_path / name) for name in links} == links
+
+
+def test_a_set_whose_rows_are_linked_is_replaced_and_not_written_through(tmp_path):
+    folder, elsewhere = tmp_path / "set", tmp_path / "rows"
+    older, newer = random_set(), random_set(ipc=1)
+    older.save_pretrained(folder)
+    (folder / "data").rename(elsewhere)
+    (folder / "data").symlink_to("../rows")
+    kept = {path.name: path.read_bytes() for path in elsewhere.iterdir()}
+    newer.save_pretrained(folder)
+    assert_equal(SyntheticSet.from_pretrained(folder), newer)
+    assert {path.name: path.read_bytes() for path in elsewhere.iterdir()} == kept
 
 
 def test_results_are_added_to_a_folder_whose_files_are_links(tmp_path):
