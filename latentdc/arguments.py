@@ -78,7 +78,10 @@ def path_of(value: str | PathLike[str], name: str) -> Path:
     """A folder or file that may be given as text, `~` being the user's own."""
     if not isinstance(value, str | PathLike):
         raise InputError(f"{name} is a path, got {_what(value)}.")
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:  # ~ of somebody there is none of
+        raise InputError(f"{name} is {show(str(value))}: {error}") from error
 
 
 def require_texts(value: object, name: str, *, functions: bool = False) -> None:

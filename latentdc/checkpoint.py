@@ -52,7 +52,8 @@ def in_folder(folder: str | Path, context: Context) -> Context:
     """
     require_a(Context, context, "context", "such as Context(ipc=10, train=train)")
     folder, accelerator = path_of(folder, "folder"), context.accelerator
-    io.require_writable(folder, "folder")
+    if not folder.is_dir():  # of one that is there, a finished state may only be read
+        io.require_writable(folder, "folder")
     metrics = StepFile(folder / METRICS, accelerator)
 
     def tell(measures: Mapping[str, Any]) -> None:

@@ -351,6 +351,8 @@ def test_a_folder_of_a_context_is_a_place_that_can_be_written(tmp_path, monkeypa
     (tmp_path / "file").write_text("")
     refused(lambda: latentdc.in_folder(tmp_path / "file", kept), "cannot write to", "folder=...")
     refused(lambda: latentdc.in_folder(None, kept), "folder is a path, got null")
+    refused(lambda: latentdc.in_folder("~nobody-here/x", kept), "folder is ~nobody-here/x: ")
+    assert latentdc.Context(mean=np.array([0.5, 0.25, 1])).mean == (0.5, 0.25, 1)
     refused(lambda: latentdc.in_folder("x", {}), "context is a Context, got a dict")
 
 
@@ -566,9 +568,16 @@ def test_class_names_are_equal_in_whichever_form_unicode_writes_them(make):
 
 
 def test_qualities_of_jpeg_are_a_list_of_numbers():
-    for some in ((100, np.int64(5)), np.array([100, 5]), {100, 5}, iter([5, 100])):
+    for some in (
+        (100, np.int64(5)),
+        np.array([100, 5]),
+        torch.tensor([5, 100]),
+        {100, 5},
+        iter([5, 100]),
+    ):
         assert toy_set().storage(some).keys() >= {"images/jpeg100", "images/jpeg5"}
-    refused(lambda: toy_set().storage(95), "qualities is an Iterable, got 95; such as [95, 75]")
+    for one in (95, np.array(95)):
+        refused(lambda one=one: toy_set().storage(one), "qualities is an Iterable, got 95")
     for wrong in ([101], [-1], [9.5], "95"):
         refused(lambda wrong=wrong: toy_set().storage(wrong), "a quality of JPEG is a whole number")
 

@@ -119,7 +119,8 @@ class Context:
         require_a(Accelerator, self.accelerator, "accelerator", "make one, or leave it out")
         if self.train is not None:
             require_a(Dataset, self.train, "train", "such as the first of open_splits(Data())")
-        object.__setattr__(self, "mean", Normalization(self.mean).mean)
+        mean = getattr(self.mean, "tolist", lambda: self.mean)()  # an array of NumPy too
+        object.__setattr__(self, "mean", Normalization(mean).mean)
         for name in _FUNCTIONS:
             value = getattr(self, name)
             is_network = isinstance(value, nn.Module)  # is called with images

@@ -63,7 +63,6 @@ class Scoring:
         self.seed = check_arguments(train, prune, seed)
         if test is not None:
             arguments.require_a(Dataset, test, "test", "such as one of open_splits(Data())")
-            require_same_classes(train.class_names, test.class_names, "training")
         if normalization is not None:
             arguments.require_able(
                 "__call__ facts", normalization, "normalization", "a Normalization"
@@ -389,8 +388,9 @@ def _dynamics(
 
 
 def _require_kind(scoring: Scoring) -> None:
-    """Refuse a scorer of images for vectors, the other way round, and a single class."""
+    """Refuse a scorer of images for vectors, the other way round, and classes it cannot know."""
     arguments.require_several(scoring.train.class_names, scoring.train.name)
+    require_same_classes(scoring.train.class_names, scoring.test.class_names, "training")
     kind = scoring.train.kind
     if pretrained(scoring.scorer.weights) is None or kind == "vectors":
         check_network(scoring.scorer.network, kind=kind)

@@ -210,6 +210,7 @@ class SyntheticSet:
         Raises:
             InputError: qualities that are no whole numbers from 0 to 100.
         """
+        qualities = qualities.tolist() if hasattr(qualities, "tolist") else qualities
         arguments.require_a(Iterable, qualities, "qualities", "such as [95, 75]")
         numbers = [
             arguments.require_whole(one, "a quality of JPEG", least=0, most=100)

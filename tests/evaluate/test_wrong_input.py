@@ -67,6 +67,7 @@ def test_a_training_split_of_other_classes_is_refused():
         evaluate_sets(stripes(6), TEST, taught, train=swapped, **PLAIN)
     with pytest.raises(InputError, match=told):
         prune_dataset(swapped, Prune(keep=0.5), TEST)
+    assert len(prune_dataset(swapped, Prune(score="random", keep=0.5), TEST)) == len(swapped) / 2
 
 
 def test_a_test_split_of_other_classes_is_refused():
