@@ -81,7 +81,9 @@ def path_of(value: str | PathLike[str], name: str) -> Path:
     try:
         return Path(value).expanduser()
     except RuntimeError as error:  # ~ of somebody there is none of
-        raise InputError(f"{name} is {show(str(value))}: {error}") from error
+        raise InputError(
+            f"{name} is {show(str(value))}, which begins with no user's home; write its whole path."
+        ) from error
 
 
 def require_texts(value: object, name: str, *, functions: bool = False) -> None:

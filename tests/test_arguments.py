@@ -351,7 +351,11 @@ def test_a_folder_of_a_context_is_a_place_that_can_be_written(tmp_path, monkeypa
     (tmp_path / "file").write_text("")
     refused(lambda: latentdc.in_folder(tmp_path / "file", kept), "cannot write to", "folder=...")
     refused(lambda: latentdc.in_folder(None, kept), "folder is a path, got null")
-    refused(lambda: latentdc.in_folder("~nobody-here/x", kept), "folder is ~nobody-here/x: ")
+    refused(
+        lambda: latentdc.in_folder("~nobody-here/x", kept),
+        "folder is '~nobody-here/x'",
+        "home; write",
+    )
     assert latentdc.Context(mean=np.array([0.5, 0.25, 1])).mean == (0.5, 0.25, 1)
     refused(lambda: latentdc.in_folder("x", {}), "context is a Context, got a dict")
 
