@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,10 @@ def in_folder(folder: str | Path, context: Context) -> Context:
     """
     require_a(Context, context, "context", "such as Context(ipc=10, train=train)")
     folder, accelerator = path_of(folder, "folder"), context.accelerator
-    if not folder.is_dir():  # of one that is there, a finished state may only be read
+    begun = False  # a finished state may only be read
+    with suppress(OSError):
+        begun = bool(whole(folder / CHECKPOINTS))
+    if not begun:
         io.require_writable(folder, "folder")
     metrics = StepFile(folder / METRICS, accelerator)
 

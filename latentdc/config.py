@@ -154,7 +154,9 @@ def refuse_other(
             f"{folder} holds a run of another recipe ({'; '.join(differing[:3])}{more}); give this "
             "one a folder of its own with output=..., or remove that one."
         )
-    if not begun and dump(read(path)) != path.read_text(encoding="utf-8-sig"):
+    there, most = read(path), len(vars(recipe)) / 2
+    by_hand = len(there) < most or dump(there) != path.read_text(encoding="utf-8-sig")
+    if by_hand and not begun:
         raise InputError(
             f"{path} was written by hand, and the run would put the whole recipe in its place; "
             "rename it, or give the run a folder of its own with output=..."

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from latentdc import run_folder
+from latentdc import config, run_folder
 from latentdc.distill import main as distill
 from latentdc.errors import InputError
 from latentdc.recipe import Data, Evaluate, Matching, PriorSettings, Prune, Recipe
@@ -110,6 +110,10 @@ def test_a_recipe_by_hand_is_not_overwritten_by_the_run_that_it_begins(
     told = capsys.readouterr().err
     assert stop.value.code == 2 and "recipe.yaml was written by hand" in told
     assert Path("recipe.yaml").read_text() == mine and "rename it, or" in told
+    Path("recipe.yaml").write_text(config.dump(config.read(Path("recipe.yaml"))))
+    with pytest.raises(SystemExit):  # as we write it, but a part of one
+        distill(["recipe.yaml"])
+    assert "recipe.yaml was written by hand" in capsys.readouterr().err
     run_folder.claim_folder(RECIPE, Path("one"))
     run_folder.check_folder(RECIPE, Path("one"))  # a resolved recipe is not by hand
     resolved = begun(Path("one")) / "recipe.yaml"

@@ -63,13 +63,14 @@ def load_protocol(
     keys = [change.partition("=")[0] for change in changes]
     path = config.find(str(name), _FOLDER)
     replaced = {key for ways in _WAYS if not ways.isdisjoint(keys) for key in ways}
+    if steps is not None:  # before the whole is checked
+        changes = [one for key, one in zip(keys, changes, strict=True) if key not in _WAYS[0]]
+        changes, replaced = [*changes, f"steps={steps}"], replaced | _WAYS[0]
     protocol = config.load(EvalProtocol, path, changes, without=replaced)
     if named := ", ".join(key for key in dict.fromkeys(keys) if key != "together"):
         protocol = replace(protocol, name=f"{protocol.name} with other {named}")
     parts: dict[str, Any] = {"students": students, "seeds": seeds, "together": together}
     given = {key: value for key, value in parts.items() if value is not None}
-    if steps is not None:
-        given |= {"steps": steps, "epochs": None, "epochs_of_ipc": {}}
     return replace(protocol, **given)
 
 
