@@ -112,6 +112,11 @@ def require_choices(frame: pd.DataFrame, against: str | None, value: str) -> Non
         )
     names = list(dict.fromkeys(frame["name"][frame[value].notna()]))
     if against not in (None, *names):
+        if against in frame["name"].tolist():
+            raise InputError(
+                f"--against {against}: it has no top-5 accuracies, which {', '.join(names)} have; "
+                "name one of these, or leave --top5 out."
+            )
         raise InputError(
             f"--against {against}: there is no such set{nearest(str(against), names)}; there are "
             f"{', '.join(names)}."

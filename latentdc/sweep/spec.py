@@ -55,7 +55,7 @@ class Sweep:
             require(bool(names), f"axes.{axis} is empty; give names and their overrides.")
             folders = [slug(name) for name in names]
             require(
-                all(folders) and len({one.casefold() for one in folders}) == len(folders),
+                all(folders) and len({one.lower() for one in folders}) == len(folders),
                 f"axes.{axis}: names become folders and differ in letters or digits, not in case "
                 f"alone; got {', '.join(names)}.",
             )
@@ -126,15 +126,23 @@ def _named(names: Mapping[str, str]) -> Callable[[Mapping[str, Sequence[str]]], 
 
 def _sets_anew(change: str, axes: Mapping[str, Axis]) -> str | None:
     """The first of some axes of which each name sets all keys of an override; None of none."""
-    keys = config.keys_of(change)
+    keys = _keys(change)
 
-    def sets(changes: Sequence[str]) -> bool:  # these keys, or null in the place of their mapping
-        known = set[str]().union(*map(config.keys_of, changes))
+    def sets(changes: Sequence[str]) -> bool:  # these keys, some above or some below them
+        known = {f"{key}." for change in changes for key in _keys(change)}
         return bool(keys) and all(
-            any(f"{key}.".startswith(f"{one}.") for one in known) for key in keys
+            any(one.startswith(f"{key}.") or f"{key}.".startswith(one) for one in known)
+            for key in keys
         )
 
     return next((axis for axis, names in axes.items() if all(map(sets, names.values()))), None)
+
+
+def _keys(change: str) -> set[str]:
+    try:
+        return config.keys_of(change)
+    except InputError:  # which the cell tells where it is expanded
+        return set()
 
 
 def _key(change: str) -> str:

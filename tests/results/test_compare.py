@@ -466,7 +466,9 @@ def test_top_5_is_compared_on_demand_and_rows_without_it_are_left_out(tmp_path, 
     printed = capsys.readouterr().out
     assert printed.startswith("Top-5 test accuracy in %")
     assert "| a | 1 | - | 85.0 ± 7.1 |" in printed and "random" not in printed
-    with pytest.raises(InputError, match="--against random: there is no such set; there are a"):
+    with pytest.raises(
+        InputError, match="--against random: it has no top-5 accuracies, which a have; name"
+    ):
         latentdc.compare(tmp_path / "a", against="random", top5=True)
     with pytest.raises(SystemExit) as end:
         main([run(tmp_path / "b", table(distilled=RANDOM)), "--top5"])

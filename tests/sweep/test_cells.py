@@ -43,7 +43,7 @@ def test_an_override_of_what_all_cells_set_is_refused():
     with pytest.raises(InputError, match=r"prune.keep=0.2 changes no cell, .* --only kept=\.\.\."):
         expand(digits(), ["seed=1", "prune.keep=0.2"])
     axes = {"scorer": {"a": ["prune.scorer={epochs: 2}"], "b": ["prune.scorer={epochs: 3}"]}}
-    for lost in ("prune.scorer.epochs=4", "prune.scorer={epochs: 4}"):
+    for lost in ("prune.scorer.epochs=4", "prune.scorer={epochs: 4}", "prune.scorer=null"):
         with pytest.raises(InputError, match=r"changes no cell, .* axis scorer sets"):
             expand(digits(axes=axes), [lost])
     cells = expand(digits(axes=axes), ["prune.scorer.lr=1"])  # mappings are merged
