@@ -350,6 +350,7 @@ def test_a_folder_of_a_context_is_a_place_that_can_be_written(tmp_path, monkeypa
     assert (tmp_path / "begun/checkpoints").is_dir()
     (tmp_path / "file").write_text("")
     refused(lambda: latentdc.in_folder(tmp_path / "file", kept), "cannot write to", "folder=...")
+    refused(lambda: latentdc.in_folder(tmp_path / ("a" * 300), kept), "cannot write to")
     refused(lambda: latentdc.in_folder(None, kept), "folder is a path, got null")
     refused(
         lambda: latentdc.in_folder("~nobody-here/x", kept),
