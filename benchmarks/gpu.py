@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def measure(scale: Scale, path: Path, seconds: float) -> dict[str, Any]:
     """Every part that `path` lacks or that was not finished there, while the seconds last."""
     end = time.monotonic() + seconds
     facts = {
-        "machine": asdict(this_machine(Accelerator(cpu=scale.device.type == "cpu"))),
+        "machine": this_machine(Accelerator(cpu=scale.device.type == "cpu")),
         "tiny": scale.tiny,
     }
     found: dict[str, Any] = {**facts, "parts": {}}

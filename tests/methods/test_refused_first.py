@@ -124,7 +124,7 @@ def test_the_main_process_alone_looks_whether_the_set_is_there(capsys, monkeypat
     monkeypatch.setattr(
         run.runtime,
         "broadcast",
-        lambda one, value: of_main if isinstance(value, tuple) else seen(one, value),
+        lambda value: of_main if isinstance(value, tuple) else seen(value),
     )
     assert "30 anchors are made" in refused(capsys, *SAMPLING, CENTRES, "ipc=30")
 
