@@ -141,6 +141,13 @@ def refuse_other(
     path = folder / RECIPE
     if not path.is_file():
         return
+    there, most = read(path), len(vars(recipe)) / 2
+    by_hand = len(there) < most or dump(there) != path.read_text(encoding="utf-8-sig")
+    if by_hand and not begun:
+        raise InputError(
+            f"{path} was written by hand, and the run would put the whole recipe in its place; "
+            "rename it, or give the run a folder of its own with output=..."
+        )
     # Keys that it lacks came later, and were at their defaults.
     before, now = (_flat(asdict(cast(Any, one))) for one in (load(type(recipe), path), recipe))
     differing = [
@@ -153,13 +160,6 @@ def refuse_other(
         raise InputError(
             f"{folder} holds a run of another recipe ({'; '.join(differing[:3])}{more}); give this "
             "one a folder of its own with output=..., or remove that one."
-        )
-    there, most = read(path), len(vars(recipe)) / 2
-    by_hand = len(there) < most or dump(there) != path.read_text(encoding="utf-8-sig")
-    if by_hand and not begun:
-        raise InputError(
-            f"{path} was written by hand, and the run would put the whole recipe in its place; "
-            "rename it, or give the run a folder of its own with output=..."
         )
 
 

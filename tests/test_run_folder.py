@@ -90,7 +90,7 @@ def test_files_of_a_run_without_their_recipe_are_refused(run):
 def test_a_recipe_of_the_users_own_is_not_overwritten(tmp_path):
     mine = "ipc: 1  # my notes\n"
     (tmp_path / "recipe.yaml").write_text(mine)
-    with pytest.raises(InputError, match="another recipe"):
+    with pytest.raises(InputError, match="was written by hand"):
         run_folder.claim_folder(RECIPE, tmp_path)
     assert (tmp_path / "recipe.yaml").read_text() == mine
 
@@ -113,6 +113,9 @@ def test_a_recipe_by_hand_is_not_overwritten_by_the_run_that_it_begins(
     Path("recipe.yaml").write_text(config.dump(config.read(Path("recipe.yaml"))))
     with pytest.raises(SystemExit):  # as we write it, but a part of one
         distill(["recipe.yaml"])
+    assert "recipe.yaml was written by hand" in capsys.readouterr().err
+    with pytest.raises(SystemExit):  # nor by that of another recipe
+        distill(["digits_ipc1", "output=."])
     assert "recipe.yaml was written by hand" in capsys.readouterr().err
     run_folder.claim_folder(RECIPE, Path("one"))
     run_folder.check_folder(RECIPE, Path("one"))  # a resolved recipe is not by hand
