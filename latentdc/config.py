@@ -83,9 +83,10 @@ def find(name: str, folder: str) -> Path:
     except (OSError, RuntimeError) as error:  # too long, closed to us; no such user's home
         why = getattr(error, "strerror", None) or error
         raise InputError(f"no file {name[:300]}: {why}.") from error
-    known = sorted(shipped_files(folder))
-    hint = nearest(path.stem, known)
-    raise InputError(f"no file {name}, and latentdc brings none of that name{hint}: {known}.")
+    hint = nearest(path.stem, shipped_files(folder)) or "."
+    lists = ("recipes", "sweeps") if folder == "recipes" else (Path(folder).name,)
+    see = " and ".join(f"latentdc list {what}" for what in lists)
+    raise InputError(f"no file {name}, and latentdc brings none of that name{hint} See {see}.")
 
 
 def shipped_folder(folder: str) -> Path:

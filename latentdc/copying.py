@@ -25,8 +25,8 @@ def run(options: Namespace) -> None:
     short = name.removeprefix("recipes/").removesuffix(".yaml")
     if short not in known:
         raise InputError(
-            f"latentdc brings no recipe {name[:200]!r}{nearest(short, known)}; see latentdc list "
-            "recipes, and latentdc list sweeps."
+            f"latentdc brings no recipe {name[:200]!r}{nearest(short, known) or '.'} "
+            "See latentdc list recipes and latentdc list sweeps."
         )
     target = to / known[short].name if to.is_dir() else to
     if target.suffix not in (".yaml", ".yml"):

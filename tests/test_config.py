@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from latentdc import config
@@ -138,10 +140,21 @@ def test_a_file_in_the_current_folder_comes_before_a_shipped_one(tmp_path, monke
     assert config.find(str(tmp_path / "digits_ipc1.yaml"), "recipes").parent == tmp_path
 
 
-def test_a_name_that_nothing_has_is_answered_with_the_nearest_and_all(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "folder", "nearest", "lists"),
+    [
+        ("digit_ipc1.yaml", "recipes", "digits_ipc1", "recipes and latentdc list sweeps"),
+        ("mgd3_digits", "recipes", "methods/mgd3_digits", "recipes and latentdc list sweeps"),
+        ("quik", "evaluate/protocols", "quick", "protocols"),
+    ],
+)
+def test_a_name_that_nothing_has_is_answered_with_the_nearest_and_where_all_are_listed(
+    tmp_path, monkeypatch, name, folder, nearest, lists
+):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"did you mean 'digits_ipc1'\?.*'priors/digits'"):
-        config.find("digit_ipc1.yaml", "recipes")
+    told = f"did you mean {nearest!r}? See latentdc list {lists}."
+    with pytest.raises(InputError, match=re.escape(told)):
+        config.find(name, folder)
 
 
 def test_a_claimed_folder_takes_the_same_recipe_again_and_refuses_another(tmp_path):
