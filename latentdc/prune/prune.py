@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc import arguments, io, ranks, runtime, training
+from latentdc.data.classes import require_members
 from latentdc.data.dataset import Dataset, different_rows
 from latentdc.errors import InputError
 from latentdc.modes import in_plain_modes
@@ -51,7 +52,8 @@ def prune_dataset(
             process, of its share of the batch; what it raises ends the scoring.
 
     Raises:
-        InputError: a rule, budget, scorer or file that cannot be used, or a scorer at chance.
+        InputError: a class without images, a rule, budget, scorer or file that cannot be used, or
+            a scorer at chance.
         RunError: losses that are not finite.
 
     Examples:
@@ -65,6 +67,7 @@ def prune_dataset(
         718
     """
     scoring = Scoring(train, prune, test, normalization, seed, folder, accelerator, on_step)
+    require_members(train.labels, train.class_names, train.name)
     if prune.coreset is not None:
         return Coreset.load(Path(prune.coreset), train)
     if prune.keeps_all:
@@ -95,7 +98,8 @@ def choose_coreset(table: ScoreTable, train: Dataset, prune: Prune, *, seed: int
         seed: of draws, where the rule makes any.
 
     Raises:
-        InputError: scores of other images, no such column or features, or an impossible budget.
+        InputError: scores of other images, a class without images, no such column or features, or
+            an impossible budget.
 
     Examples:
         >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
@@ -106,6 +110,7 @@ def choose_coreset(table: ScoreTable, train: Dataset, prune: Prune, *, seed: int
     """
     arguments.require_a(ScoreTable, table, "table", "such as score_dataset(train, Prune())")
     seed = check_arguments(train, prune, seed)
+    require_members(train.labels, train.class_names, train.name)
     return _chosen(table.fitted(train), train, prune, seed)
 
 

@@ -6,7 +6,7 @@ import torch
 
 from latentdc.errors import InputError
 from latentdc.prune import score as module
-from latentdc.prune.prune import prune_dataset
+from latentdc.prune.prune import choose_coreset, prune_dataset
 from latentdc.prune.rules import sets
 from latentdc.prune.rules.sampling import random_scores
 from latentdc.ranks import warn
@@ -99,6 +99,22 @@ def test_an_impossible_budget_is_refused_before_anything_is_scored(monkeypatch):
         prune_dataset(colours(), Prune(count=7))
     with pytest.raises(InputError, match="the budget is 1 of 12 images, and with 2 classes"):
         prune_dataset(colours(), Prune(count=1, scope="global"))
+
+
+@pytest.mark.parametrize("names", [("red", "blue", "none"), ("red", "none", "blue")])
+def test_a_class_without_images_is_refused_before_anything_is_scored(names, monkeypatch):
+    """Of `Dataset.select`, whose classes keep their labels; a last class was a traceback."""
+    whole = colours(18)
+    labels = torch.tensor([names.index(name) for name in ("red", "blue")])[whole.labels]
+    some = dataclasses.replace(whole, labels=labels, class_names=names)
+    table = module.score_dataset(some, RANDOM)
+    monkeypatch.setattr(module, "compute_scores", lambda *_, **__: pytest.fail("scored"))
+    for prune in (HALF, RANDOM, Prune(score="random", count=2), Prune()):
+        with pytest.raises(InputError, match="no images of 1 of its 3 classes: none"):
+            prune_dataset(some, prune)
+    for keys in ({"keep": 0.5}, {"count": 2}, {"keep": 0.5, "scope": "global"}):
+        with pytest.raises(InputError, match="no images of 1 of its 3 classes: none"):
+            choose_coreset(table, some, Prune(score="random", **keys))
 
 
 @pytest.mark.parametrize("score", ["ccs", "d2", "moderate"])
