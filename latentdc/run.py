@@ -242,7 +242,7 @@ def _made(parts: Parts, kept: Coreset, context: Context) -> SyntheticSet:
     if context.on_step is not None and not (recipe.matches or "seconds" in synthetic.provenance):
         context.on_step({"step": 0, "seconds": seconds})
     seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
-    return replace(synthetic, whitening=seen)
+    return replace(synthetic.as_stored(), whitening=seen)
 
 
 def _saved(

@@ -81,7 +81,7 @@ def selection(
     of = [networks_of(one.provenance) for one in (start, pool) if one is not None]
     if networks := sorted(set().union(*of)):
         facts["networks"] = networks
-    return replace(chosen, provenance=facts)
+    return replace(chosen.as_stored(), provenance=facts)
 
 
 def check_selection(

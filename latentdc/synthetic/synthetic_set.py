@@ -168,6 +168,17 @@ class SyntheticSet:
         return as_floats(self.images[:])
 
     @in_plain_modes
+    def as_stored(self) -> "SyntheticSet":
+        """The set as `from_pretrained` gives it, with its hash: images in memory, vectors float32.
+
+        Real images may be memory-mapped, and real vectors float16.
+        """
+        if isinstance(self.images, Tensor) and self.images.dtype != torch.float16:
+            return self
+        images = self.images[:]
+        return replace(self, images=images.float() if images.is_floating_point() else images)
+
+    @in_plain_modes
     def tensors(self) -> dict[str, Tensor]:
         """What PNGs and labels do not hold: latents, soft labels, grid, float images, ..."""
         parts: dict[str, Tensor | None] = {name: getattr(self, name) for name in files.PARTS}
@@ -217,7 +228,7 @@ class SyntheticSet:
             for one in qualities
         ]
         if self.kind == "vectors":
-            sizes = {"vectors/float32": self.images.nbytes}
+            sizes = {"vectors/float32": 4 * self.images.shape.numel()}
         else:
             levels = self.levels()
             sizes = {"images/png": self._png_bytes}

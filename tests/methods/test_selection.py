@@ -10,13 +10,13 @@ from latentdc import run_parts
 from latentdc.data.open import open_splits
 from latentdc.distill import main as distill
 from latentdc.errors import InputError
-from latentdc.images import as_floats
+from latentdc.images import MappedImages, as_floats
 from latentdc.methods.context import Context
 from latentdc.methods.selection import best_rows, selection
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Data, Select, Selection
-from latentdc.synthetic.synthetic_set import SyntheticSet
+from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 from tests.evaluate.toys import stripes
 
 TRAIN = stripes(30)
@@ -65,6 +65,19 @@ def test_the_best_images_of_each_class_stand_as_they_are():
     assert torch.equal(made.images, TRAIN.images[best_rows(coreset("el2n"), TRAIN, 2).flatten()])
     with pytest.raises(InputError, match=r"takes real images; give Context\(train=...\)"):
         selection(coreset("el2n"), None, Selection(), Context())
+
+
+@pytest.mark.parametrize("kind", [None, "random"])
+def test_images_of_a_mapped_data_set_are_scored_as_they_are_stored(kind, tmp_path):
+    """A mapped set has a hash of its own, under which `verify` did not find the stored one."""
+    mapped = MappedImages(TRAIN.images, contents=TRAIN.hashes, decoding="as they are")
+    surround = Context(ipc=2, train=replace(TRAIN, images=mapped))
+    made = selection(coreset("el2n"), None, Selection(select=Select(kind=kind)), surround)
+    made.save_pretrained(tmp_path / "set")
+    assert set_hash(SyntheticSet.from_pretrained(tmp_path / "set")) == set_hash(made)
+    plain = Context(ipc=2, train=TRAIN)
+    in_memory = selection(coreset("el2n"), None, Selection(select=Select(kind=kind)), plain)
+    assert set_hash(in_memory) == set_hash(made)
 
 
 class Rows(nn.Module):

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentdc import checkpoint
-from latentdc.data.open import plain_preprocessing
+from latentdc import checkpoint, cli
+from latentdc.data.open import open_splits, plain_preprocessing
 from latentdc.distill import main
 from latentdc.evaluate.__main__ import main as evaluate
 from latentdc.experts.__main__ import main as experts
@@ -17,7 +17,9 @@ from latentdc.objectives.build import build_objective
 from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.__main__ import main as prune
 from latentdc.recipe import Data, Loops, Matching, ObjectiveSettings, Trim
+from latentdc.results.result import load
 from latentdc.synthetic import SyntheticSet
+from latentdc.synthetic.synthetic_set import set_hash
 from tests.clusters import CLASSES, WIDTH, clusters, opened, write
 
 RECIPE = """
@@ -152,6 +154,32 @@ def test_a_selection_of_vectors_needs_no_space_to_match_in(tmp_path, monkeypatch
     main(["six.yaml"])
     made = SyntheticSet.from_pretrained("runs/six")
     assert made.provenance["values"] == 6 and made.images.shape == (3 * CLASSES, 6)
+
+
+def half(coreset, prior: None, settings, context) -> SyntheticSet:
+    """A method of one's own: the first two real vectors of each class, as they are."""
+    return SyntheticSet.from_real(context.core_images(coreset)).first_of_each(2)
+
+
+@pytest.mark.parametrize("method", ["selection", "tests.methods.test_vectors:half"])
+def test_a_set_of_real_vectors_in_half_precision_can_be_verified(method, tmp_path, monkeypatch):
+    """Such a set was scored under another hash than that of what was stored of it."""
+    monkeypatch.chdir(tmp_path)
+    some, other = (clusters(20, seed)[0].div(1000).half().numpy() for seed in (1, 2))
+    write(tmp_path / "half", per_class=20, train=some, test=other)
+    Path("half.yaml").write_text(
+        f"data: {{kind: vectors, source: half}}\nprune: {{score: random}}\nipc: 2\n"
+        f"method: {{kind: '{method}'}}\nthreads: 1\n"
+        "evaluate: {protocol: vectors, students: [linear], seeds: 3, steps: 5}\n"
+    )
+    main(["half.yaml"])
+    stored = SyntheticSet.from_pretrained("runs/half")
+    results = {one.set: one for one in load(Path("runs/half/results.json"))}
+    assert {*results["distilled"].hashes} == {set_hash(stored)}
+    cli.main(["verify", "runs/half", "--recipe", "half.yaml"])
+    real, _ = open_splits(Data(kind="vectors", source="half"))
+    assert real.images.dtype == torch.float16
+    assert SyntheticSet.from_real(real).storage()["vectors/float32"] == 4 * real.images.numel()
 
 
 REFUSED = {
