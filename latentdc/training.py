@@ -331,9 +331,13 @@ def training_state(
 
 
 def load_training_state(
-    path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer
+    path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer, inputs: Mapping[str, str]
 ) -> tuple[int, float]:
-    """Steps that are done and their seconds, with the state that they left; 0 without a file."""
+    """Steps that are done and their seconds, with the state that they left; 0 without a file.
+
+    `inputs` are hashes, by its name, of all that is trained on. A state of others is refused; what
+    it does not tell is not compared.
+    """
     if not path.is_file():
         return 0, 0.0
     try:
@@ -343,6 +347,12 @@ def load_training_state(
             f"{path} is damaged ({error}); bring back a copy, or remove it to train this network "
             "from the start."
         ) from error
+    for name, value in inputs.items():
+        if (known := facts.get(name, value)) != value:
+            raise InputError(
+                f"{path} is of another {name} (hash {known}) than this run's ({value}); bring "
+                "that back, or give this run a folder of its own with output=..."
+            )
     groups: dict[str, dict[str, Tensor]] = {kind: {} for kind in (*modules, "optimizer")}
     for name, tensor in tensors.items():
         kind, _, key = name.partition(" ")

@@ -94,11 +94,13 @@ def train_prior(
             "trackers",
         ],
     )
+    inputs = {"training split": train.hash}
     record = tracking.StepFile(folder / run_folder.METRICS, accelerator)
     tracking.start_trackers(accelerator, config.to_yaml(_shared(recipe)), name, folder)
     if start is None:
         tell = tracking.Tell("autoencoder_loss", on_step, record)
-        first = _train_autoencoder(recipe, train, autoencoder, states, tell)
+        first = _train_autoencoder(recipe, train, autoencoder, states, inputs, tell)
+        inputs["autoencoder"] = io.fingerprint(autoencoder.state_dict())
         latents = _encode(recipe, train, lambda x: autoencoder.encode(x).latent_dist.mode(), device)
         latents = standardise(latents, autoencoder)
         space = (latents.shape[1], latents.shape[2], latents.shape[3])
@@ -111,11 +113,12 @@ def train_prior(
         latents = _encode(recipe, train, start.encode, device)
         unet, embedding = start.denoiser.network, start.denoiser.embedding
         scheduler = load_scheduler(prior_folder(recipe.start))
+        inputs["start"] = start.identity
     labels = labels.repeat(len(latents) // len(train)).to(device)
     pair = nn.ModuleDict({"unet": unet, "embedding": embedding}).to(device).requires_grad_(True)
     path = states / "unet.safetensors"
     tell = tracking.Tell("unet_loss", on_step, record, ahead=first.steps)
-    second = train_unet(recipe, latents, labels, pair, scheduler, path, tell)
+    second = train_unet(recipe, latents, labels, pair, scheduler, path, tell, inputs)
     with io.writing(folder / "prior") as part:
         networks = {"vae": autoencoder, "unet": unet, "class_embedding": embedding}
         _write_parts(part, networks, scheduler)
@@ -156,6 +159,7 @@ def _train_autoencoder(
     train: Dataset,
     autoencoder: AutoencoderKL,
     states: Path,
+    inputs: Mapping[str, str],
     tell: tracking.Tell,
 ) -> Training:
     settings, device = recipe.autoencoder, autoencoder.device
@@ -181,6 +185,7 @@ def _train_autoencoder(
         states / "autoencoder.safetensors",
         every=recipe.checkpoint_every,
         title="autoencoder",
+        inputs=inputs,
         tell=tell,
     )
 
@@ -217,8 +222,12 @@ def train_unet(
     scheduler: DDIMScheduler,
     path: Path,
     tell: tracking.Tell | None = None,
+    inputs: Mapping[str, str] | None = None,
 ) -> Training:
-    """Train, or train on, a pair's `unet` and `embedding` on standardised latents (N, ...)."""
+    """Train, or train on, a pair's `unet` and `embedding` on standardised latents (N, ...).
+
+    The state at `path` is one of the same `inputs`, see `train_network`.
+    """
     settings, device = recipe.unet, latents.device
     unet, embedding = pair["unet"], pair["embedding"]
     assert isinstance(unet, UNet2DConditionModel) and isinstance(embedding, ClassEmbedding)
@@ -265,6 +274,7 @@ def train_unet(
         every=recipe.checkpoint_every,
         title="unet",
         memory=memory,
+        inputs=inputs,
         tell=tell,
     )
 
@@ -278,15 +288,17 @@ def train_network(
     every: int,
     title: str,
     memory: nn.Module | None = None,
+    inputs: Mapping[str, str] | None = None,
     tell: tracking.Tell | None = None,
 ) -> Training:
     """AdamW on a warm-up and cosine schedule; the network ends frozen, with averaged weights.
 
     The state at `path` is saved each `every` steps, and training goes on from it; `memory` holds
-    buffers that the loss, () by the number of a step, changes.
+    buffers that the loss, () by the number of a step, changes, `inputs` hashes of what is trained
+    on, by name.
 
     Raises:
-        InputError: the state is damaged.
+        InputError: the state is damaged, or of other inputs.
         RunError: the loss is no longer finite; the last state stays on disk.
     """
     steps = settings.steps
@@ -296,7 +308,8 @@ def train_network(
     modules = {"network": network, "average": average}
     if memory is not None:
         modules["memory"] = memory
-    done, seconds = load_training_state(path, modules, optimizer)
+    inputs = inputs or {}
+    done, seconds = load_training_state(path, modules, optimizer, inputs)
     bar = ranks.progress(None, title, total=steps, initial=done, unit=" steps")
     began = time.perf_counter()
 
@@ -320,7 +333,7 @@ def train_network(
             bar.set_postfix(loss=f"{float(value):.4f}", refresh=False)
             seconds += time.perf_counter() - began
             began = time.perf_counter()
-            told = {"done": str(done), "seconds": str(seconds)}
+            told = {**inputs, "done": str(done), "seconds": str(seconds)}
             io.save_tensors(path, dict(training_state(modules, optimizer)), told)
         if tell is not None:
             due = done % _RECORD_EVERY == 0 or done == steps

@@ -4,6 +4,7 @@ import pytest
 import torch
 import yaml
 from diffusers import DDIMScheduler
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
@@ -372,6 +373,71 @@ def test_a_prior_of_another_kind_is_not_fine_tuned(tmp_path, monkeypatch, capsys
     assert stop.value.code == 2 and not (tmp_path / "run/recipe.yaml").exists()
     told = capsys.readouterr().err
     assert "start=own is a DiTTransformer2DModel; fine-tuned is a UNet2DConditionModel" in told
+
+
+def write_pictures(folder, seed=0):
+    """Four pictures of 16 px of each of two classes."""
+    levels = torch.randint(256, (8, 16, 16, 3), generator=generator(seed, "pictures"))
+    for place, picture in enumerate(levels.to(torch.uint8).numpy()):
+        path = folder / ("cat", "dog")[place % 2] / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+
+
+def refused(arguments, capsys) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_a_prior_does_not_go_on_with_other_images(tmp_path, monkeypatch, capsys):
+    """Nor is a finished one written anew, with another scale of latents than its UNet's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "document_prior", lambda *_: None)
+    write_pictures(tmp_path / "pets")
+    recipe = [f"data: {{source: pets, resolution: 16, test_share: 0.5, cache: {tmp_path}/cache}}"]
+    recipe += ["autoencoder: {steps: 2}", "unet: {steps: 2}", "output: run"]
+    (tmp_path / "pets.yaml").write_text("\n".join(recipe))
+    arguments = ["pets.yaml", *TINY]
+    main(arguments)
+    kept = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")}
+    write_pictures(tmp_path / "pets", seed=1)
+    assert "autoencoder.safetensors is of another training split (hash" in refused(
+        arguments, capsys
+    )
+    states = tmp_path / "run/checkpoints"
+    (states / "autoencoder.safetensors").rename(tmp_path / "kept")
+    assert "unet.safetensors is of another training split" in refused(arguments, capsys)
+    (tmp_path / "kept").rename(states / "autoencoder.safetensors")
+    assert kept == {path: path.read_bytes() for path in kept} and len(kept) == 5
+    write_pictures(tmp_path / "pets")
+    (tmp_path / "pets").rename(tmp_path / "moved")
+    main([*arguments, "data.source=moved"])
+    assert kept == {path: path.read_bytes() for path in kept}
+
+
+@pytest.mark.slow
+def test_a_unet_does_not_go_on_with_another_autoencoder(tmp_path, monkeypatch, capsys):
+    """Neither where the prior to start from was exchanged, nor where its state was."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "document_prior", lambda *_: None)
+    small_ones = [word for word in TINY if word != "unet.batch=8"]
+    run = ["priors/digits", *small_ones, "unet.batch=2", "autoencoder.steps=2", "unet.steps=2"]
+    main([*run, "output=one"])
+    main([*run, "output=other", "seed=1"])
+    main([*run, "--from", "one/prior", "output=tuned"])
+    for kind in ("vae", "unet"):
+        file = f"prior/{kind}/diffusion_pytorch_model.safetensors"
+        own = (tmp_path / "one" / file).read_bytes()
+        (tmp_path / "one" / file).write_bytes((tmp_path / "other" / file).read_bytes())
+        told = refused([*run, "--from", "one/prior", "output=tuned"], capsys)
+        assert "unet.safetensors is of another start (hash" in told
+        (tmp_path / "one" / file).write_bytes(own)
+    main([*run, "--from", "one/prior", "output=tuned"])
+    state = "checkpoints/autoencoder.safetensors"
+    (tmp_path / "one" / state).write_bytes((tmp_path / "other" / state).read_bytes())
+    assert "unet.safetensors is of another autoencoder" in refused([*run, "output=one"], capsys)
 
 
 @pytest.mark.slow
