@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
 
@@ -76,7 +76,11 @@ def train_experts(
 
 @dataclass(frozen=True, eq=False)
 class ExpertTraining:
-    """What decides the weights of experts; attributes as the arguments of `train_experts`."""
+    """What decides the weights of experts; attributes as the arguments of `train_experts`.
+
+    `statistics` keeps the means and variances of batch norms too, of experts that are not only
+    followed but asked.
+    """
 
     coreset: Dataset
     settings: Experts
@@ -84,6 +88,7 @@ class ExpertTraining:
     normalization: Preprocessing
     seed: int
     accelerator: Accelerator
+    statistics: bool = False
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -137,9 +142,14 @@ class ExpertTraining:
         if divides and not self.accelerator.is_main_process:
             tell = None
         optimizer = SGD(expert.parameters(), lr=settings.lr, momentum=settings.momentum)
+
+        def kept() -> Weights:
+            own = statistics(expert) if self.statistics else {}
+            return {**dict(expert.named_parameters()), **own}
+
         snapshots = {
             name: torch.empty((settings.epochs + 1, *weight.shape), dtype=_DTYPES[settings.dtype])
-            for name, weight in expert.named_parameters()
+            for name, weight in kept().items()
         }
 
         def loss(forward: training.Forward, batch: training.Batch) -> Tensor:
@@ -150,7 +160,7 @@ class ExpertTraining:
             return F.cross_entropy(forward(inputs), labels[send(batch.rows, device)])
 
         def keep(epoch: int) -> None:  # a copy, for the optimiser goes on to change the weights
-            for name, weight in expert.named_parameters():
+            for name, weight in kept().items():
                 snapshots[name][epoch].copy_(weight.detach())
 
         keep(0)
@@ -179,6 +189,16 @@ class ExpertTraining:
                 f"expert {index} diverged; experts before it are kept. Lower experts.lr."
             )
         return snapshots
+
+
+def statistics(network: nn.Module) -> Weights:
+    """The floats by name that a network has beside its parameters, as batch norms have them."""
+    parameters = {name for name, _ in network.named_parameters()}
+    return {
+        name: value
+        for name, value in network.state_dict().items()
+        if name not in parameters and value.is_floating_point()
+    }
 
 
 def divides_experts(
@@ -220,6 +240,8 @@ def training_snapshots(
         require gradients.
     """
     settings = replace(settings, count=1, epochs=max(1, *epochs))
+    plan = outline(network, num_classes=coreset.num_classes, resolution=coreset.resolution)
+    known = sorted(statistics(plan))
     facts = {
         "network": network,
         "resolution": coreset.resolution,
@@ -227,10 +249,11 @@ def training_snapshots(
         **data_facts(coreset, normalization),
         "seed": seed,
         "precision": modes.precision_of(accelerator),
+        **({"statistics": known} if known else {}),
     }
     folder = folder / io.fingerprint(facts)
     folder.mkdir(parents=True, exist_ok=True)
-    trained = ExpertTraining(coreset, settings, network, normalization, seed, accelerator)
+    trained = ExpertTraining(coreset, settings, network, normalization, seed, accelerator, True)
     trained.train_lacking(folder)
     path, found = expert_path(folder, 0), []
     try:

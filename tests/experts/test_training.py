@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -37,10 +39,10 @@ def train(folder, **settings) -> ExpertFiles:
     return ExpertFiles(folder, spec.count)
 
 
-def by_hand(index: int, epochs: int) -> dict[str, torch.Tensor]:
+def network_by_hand(index: int, epochs: int, name: str = NETWORK) -> torch.nn.Module:
     """Plain SGD with momentum 0.5 on one augmentation per batch."""
     data = coreset()
-    network = new_network(NETWORK, "expert", index, num_classes=2, resolution=8, seed=3)
+    network = new_network(name, "expert", index, num_classes=2, resolution=8, seed=3)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.5)
     for epoch in range(epochs):
         source = generator(3, "expert", index, epoch)
@@ -50,7 +52,12 @@ def by_hand(index: int, epochs: int) -> dict[str, torch.Tensor]:
             optimizer.zero_grad()
             F.cross_entropy(network(inputs), data.labels[rows]).backward()
             optimizer.step()
-    return {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    return network
+
+
+def by_hand(index: int, epochs: int) -> dict[str, torch.Tensor]:
+    parameters = network_by_hand(index, epochs).named_parameters()
+    return {name: weight.detach().clone() for name, weight in parameters}
 
 
 def test_weights_are_kept_before_the_training_and_after_every_epoch_of_sgd(tmp_path):
@@ -114,13 +121,21 @@ def test_an_expert_that_diverges_is_not_kept(tmp_path):
 
 
 def test_a_training_is_looked_at_after_some_epochs_and_not_made_twice(tmp_path, monkeypatch):
-    def look(epochs):
+    def look(epochs, network=NETWORK):
         spec = Experts(count=7, epochs=9, batch=4, lr=0.1, momentum=0.5, augment="color_flip")
         return training_snapshots(
-            coreset(), epochs, spec, network=NETWORK, normalization=NORMALIZATION, seed=3,
+            coreset(), epochs, spec, network=network, normalization=NORMALIZATION, seed=3,
             folder=tmp_path, accelerator=Accelerator(),
         )  # fmt: skip
 
+    images = from_uint8(coreset().images)
+    for epoch, seen in zip((0, 4), look([0, 4], "convnet3-bn@4"), strict=True):
+        trained = network_by_hand(0, epoch, "convnet3-bn@4").eval()
+        assert not seen.training  # and so asks what its batch norms have seen
+        torch.testing.assert_close(
+            seen(images), trained(NORMALIZATION(images)), rtol=1e-4, atol=1e-5
+        )
+    shutil.rmtree(next(tmp_path.iterdir()))
     for epoch, seen in zip((0, 2), look([0, 2]), strict=True):
         assert all(weight.requires_grad for weight in seen.parameters())
         for name, weight in by_hand(0, epoch).items():
