@@ -266,7 +266,7 @@ class OpenedSets:
         if parts.classifier is not None and weights is not None and Path(weights).is_file():
             found["prune.scorer.weights"] = file_digest(weights)
         if parts.experts is not None:
-            found["objective.trajectory.experts"] = parts.experts.contents
+            found["objective.trajectory.experts"] = parts.experts.identity
         return found
 
 

@@ -56,11 +56,6 @@ class ExpertFiles:
         """16 hex digits of their number and of how they were trained."""
         return io.fingerprint([self.count, read_manifest(self.folder)])
 
-    @property
-    def contents(self) -> str:
-        """16 hex digits of what a run reads of them."""
-        return self.identity
-
     def weights(self, expert: int, epoch: int) -> dict[str, Tensor]:
         """Weights of one expert after so many epochs, by name, float32 on the CPU."""
         path = expert_path(self.folder, expert)
@@ -123,10 +118,8 @@ class ReplayBuffers:
                 "set it to what there is, or less."
             )
         self._names: list[str] | None = None
-        told = [(path.name, path.stat().st_size) for path in files]  # they are large
-        read = len({path for path, _ in self._experts[:count]})  # the first ones
-        self.identity = io.fingerprint([count, told])
-        self.contents = io.fingerprint([count, told[:read]])
+        read = dict.fromkeys(path for path, _ in self._experts[:count])  # the first files
+        self.identity = io.fingerprint([count, [[path.name, _contents(path)] for path in read]])
 
     def check(self, train: Dataset, normalization: Preprocessing) -> None:
         """Refuse experts of another network, of too few epochs, or at chance on the images."""
@@ -181,6 +174,17 @@ class ReplayBuffers:
                 f"{chance:.2%}: it was trained on other images, in another class order, or with "
                 "another data.mean, data.std or data.zca."
             )
+
+
+def _contents(path: Path) -> list[object]:
+    """What tells a file from others of its size; of torch's zip files, which are large, checksums.
+
+    Trainings of one network on different images give files of the same names and sizes.
+    """
+    if not zipfile.is_zipfile(path):
+        return [identity.file_digest(str(path))]
+    with zipfile.ZipFile(path) as archive:
+        return [(part.file_size, part.CRC) for part in archive.infolist()]
 
 
 def _read(path: Path) -> list[_Trajectory]:

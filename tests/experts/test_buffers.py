@@ -100,6 +100,23 @@ def test_a_finished_run_goes_on_beside_buffers_that_it_does_not_follow(trajector
     assert "objective.trajectory.experts names other contents" in told
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_buffers_of_other_trainings_in_files_of_the_same_size_are_told_apart(
+    trajectories, legacy, capsys
+):
+    how = {"_use_new_zipfile_serialization": not legacy}
+    path = Path("theirs/replay_buffer_0.pt")
+    torch.save(trajectories, path, **how)
+    size = path.stat().st_size
+    distill(["toy.yaml", "output=run"])
+    torch.save([*trajectories[1:], trajectories[0]], path, **how)
+    assert path.stat().st_size == size
+    with pytest.raises(SystemExit):
+        distill(["toy.yaml", "output=run"])
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "objective.trajectory.experts names other contents" in told
+
+
 def test_what_does_not_fit_is_refused_in_one_line(trajectories, capsys):
     path = Path("theirs/replay_buffer_0.pt")
     torch.save(trajectories, path)
