@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from latentdc import io, runtime
+from latentdc import io, modes, runtime
 from latentdc.data.classes import require_same_classes
 from latentdc.data.dataset import Dataset
 from latentdc.divided import is_divided, process_facts
@@ -22,6 +22,7 @@ from latentdc.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Normalization, P
 from latentdc.prune import scorers
 from latentdc.recipe.labels import Teacher, Views
 from latentdc.recipe.networks import pretrained
+from latentdc.recipe.own import is_own
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
@@ -29,8 +30,8 @@ from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 class Ensemble(nn.Module):
     """The mean logits of several teachers, in eval mode, without gradients, in bfloat16 on GPUs.
 
-    All have the same classes in the same order; `inputs` say how each prepares an image, for the
-    hash.
+    All have the same classes in the same order; `inputs` say what decides the logits of each beside
+    its weights, such as how it prepares an image, for the hash.
     """
 
     def __init__(
@@ -162,13 +163,14 @@ def open_teacher(
 
 
 def _input_facts(teacher: Teacher, setting: Setting) -> dict[str, object]:
-    """What decides a teacher's input."""
+    """What decides a teacher's logits beside its weights: its input, and code of the user's own."""
     mean, std = teacher.mean, teacher.std  # null stands for what published weights come with
     if pretrained(teacher.weights) is None:
         plain = _plain(teacher, setting.normalization)
         mean, std = plain.mean, plain.std
     resolution = teacher.resolution or setting.test.images.shape[-1]
-    return {"mean": mean, "std": std, "resolution": resolution}
+    code = {"network": teacher.network} if is_own(teacher.network) else {}
+    return {"mean": mean, "std": std, "resolution": resolution, **code}
 
 
 def _plain(teacher: Teacher, normalization: Preprocessing) -> Normalization:
@@ -206,6 +208,8 @@ def _trained(
         "normalization": plain.facts(),
         "seed": seed,
     }
+    if (precision := modes.precision_of(setting.accelerator)) != "no":
+        facts["precision"] = precision
     size, batch = train.images.shape[-1], min(learning.batch, len(train.labels))
     sizes = {"num_classes": len(train.class_names), "resolution": size}
     divided, processes = None, setting.accelerator.num_processes

@@ -1,7 +1,11 @@
+import importlib
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 
 from latentdc.augment.views import draw_views, view
@@ -86,6 +90,54 @@ def test_a_store_depends_on_what_teachers_see(folder, tmp_path):
     assert store(mean=(0.4, 0.5, 0.5)) != plain
     assert store(resolution=8) == plain, "the size of the images, which is what null takes"
     assert store(normalization=Normalization(std=(0.3, 0.3, 0.3))) != plain
+
+
+OWN_TEACHER = """
+from torch import nn
+
+
+class Teacher(nn.Module):
+    def __init__(self, num_classes, resolution):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten())
+        self.head = nn.Linear(4 * (resolution - 2) ** 2, num_classes)
+
+    def forward(self, images):
+        return self.head(self.body(images))
+"""
+
+
+def test_a_store_depends_on_the_code_of_teachers_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    weights, module = tmp_path / "own.safetensors", tmp_path / "own_teacher_for_test.py"
+    some, found = softly("stored"), []
+    for code in (OWN_TEACHER, OWN_TEACHER.replace("Tanh", "ReLU")):
+        module.write_text(code)
+        importlib.invalidate_caches()
+        sys.modules.pop("own_teacher_for_test", None)
+        own = Teacher(network="own_teacher_for_test:Teacher", epochs=40, lr=0.02, batch=10)
+        if not weights.exists():
+            trained = open_teacher(own, some, setting(train=TRAIN)).network
+            save_file(dict(trained.state_dict()), weights)
+        given = replace(own, weights=str(weights))
+        labels = replace(some.labels, teachers=[given])
+        monkeypatch.setattr(teachers, "known_accuracy", lambda *_: 1.0)
+        found.append(opened(replace(some, labels=labels), tmp_path / "rows").store("a", SMALL))
+    sys.modules.pop("own_teacher_for_test", None)
+    assert found[0] != found[1]
+
+
+def test_a_teacher_that_was_trained_in_another_precision_is_not_taken(tmp_path):
+    some, hashes = softly("online"), {}
+    short = replace(some, labels=replace(some.labels, teachers=[replace(QUICK, epochs=9)]))
+    for precision, folder in (("no", "both"), ("bf16", "both"), ("bf16", "alone")):
+        AcceleratorState._reset_state()
+        accelerator = Accelerator(mixed_precision=precision)
+        found = opened(short, tmp_path / folder, accelerator=accelerator).hash
+        hashes[precision, folder] = found
+    AcceleratorState._reset_state()
+    assert hashes["bf16", "both"] == hashes["bf16", "alone"] != hashes["no", "both"]
 
 
 def test_no_trained_teacher_starts_where_a_student_or_another_one_does(monkeypatch):
