@@ -242,7 +242,7 @@ def _made(parts: Parts, kept: Coreset, context: Context) -> SyntheticSet:
     if context.on_step is not None and not (recipe.matches or "seconds" in synthetic.provenance):
         context.on_step({"step": 0, "seconds": seconds})
     seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
-    return replace(synthetic.as_stored(), whitening=seen)
+    return replace(synthetic, whitening=seen)
 
 
 def _saved(
@@ -250,6 +250,7 @@ def _saved(
 ) -> SyntheticSet:
     """The set as the run's folder holds it, on all processes."""
     if accelerator.is_main_process:
+        synthetic = synthetic.as_stored()
         synthetic.save_pretrained(folder / SET, recipe=recipe)
     accelerator.wait_for_everyone()
     if accelerator.num_processes > 1:  # the main process's, to the last bit

@@ -330,29 +330,44 @@ def training_state(
             yield f"optimizer {index} {slot}", tensor.contiguous()
 
 
+def read_training_state(
+    path: Path, inputs: Mapping[str, str]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and facts of the state at `path`, none without a file.
+
+    `inputs` are hashes of what a network is trained on, such as {"training split": hash}. A state
+    that names another one is refused.
+
+    Raises:
+        InputError: the state is damaged, or of other inputs.
+    """
+    if not path.is_file():
+        return {}, {}
+    again = "or remove it to train this network from the start"
+    try:
+        tensors, facts = load_with_metadata(path)
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); bring back a copy, {again}.") from error
+    for name, value in inputs.items():
+        if (known := facts.get(name, value)) != value:
+            raise InputError(
+                f"{path} is of another {name} (hash {known}) than this run's ({value}); bring "
+                f"that back, {again}, or give this run a folder of its own with output=..."
+            )
+    return tensors, facts
+
+
 def load_training_state(
     path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer, inputs: Mapping[str, str]
 ) -> tuple[int, float]:
     """Steps that are done and their seconds, with the state that they left; 0 without a file.
 
-    `inputs` are hashes, by its name, of all that is trained on. A state of others is refused; what
-    it does not tell is not compared.
+    Raises:
+        InputError: as `read_training_state`.
     """
-    if not path.is_file():
+    tensors, facts = read_training_state(path, inputs)
+    if not facts:
         return 0, 0.0
-    try:
-        tensors, facts = load_with_metadata(path)
-    except ValueError as error:
-        raise InputError(
-            f"{path} is damaged ({error}); bring back a copy, or remove it to train this network "
-            "from the start."
-        ) from error
-    for name, value in inputs.items():
-        if (known := facts.get(name, value)) != value:
-            raise InputError(
-                f"{path} is of another {name} (hash {known}) than this run's ({value}); bring "
-                "that back, or give this run a folder of its own with output=..."
-            )
     groups: dict[str, dict[str, Tensor]] = {kind: {} for kind in (*modules, "optimizer")}
     for name, tensor in tensors.items():
         kind, _, key = name.partition(" ")

@@ -26,6 +26,7 @@ from torch.func import functional_call
 from latentdc import io, run_folder
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, counted
+from latentdc.networks.base import disable_dropout
 from latentdc.networks.build import build_network, outline
 from latentdc.preprocessing import Preprocessing
 from latentdc.prune.scorers import least_accuracy, real_accuracy
@@ -158,7 +159,8 @@ class ReplayBuffers:
     def _require_knowledge(self, train: Dataset, normalization: Preprocessing) -> None:
         """Refuse a first expert that is at chance at its end: other images, classes or colours."""
         sizes = {"num_classes": train.num_classes, "resolution": train.resolution}
-        network = build_network(self._objective.network, **sizes).eval()
+        # Files hold no statistics of batch norms, which normalise by the batch here as in matching.
+        network = disable_dropout(build_network(self._objective.network, **sizes))
         path, epochs = self._experts[0]
         weights = self.weights(0, len(epochs) - 1)
 

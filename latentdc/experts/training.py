@@ -144,7 +144,7 @@ class ExpertTraining:
         optimizer = SGD(expert.parameters(), lr=settings.lr, momentum=settings.momentum)
 
         def kept() -> Weights:
-            own = statistics(expert) if self.statistics else {}
+            own = batch_statistics(expert) if self.statistics else {}
             return {**dict(expert.named_parameters()), **own}
 
         snapshots = {
@@ -191,7 +191,7 @@ class ExpertTraining:
         return snapshots
 
 
-def statistics(network: nn.Module) -> Weights:
+def batch_statistics(network: nn.Module) -> Weights:
     """The floats by name that a network has beside its parameters, as batch norms have them."""
     parameters = {name for name, _ in network.named_parameters()}
     return {
@@ -241,7 +241,7 @@ def training_snapshots(
     """
     settings = replace(settings, count=1, epochs=max(1, *epochs))
     plan = outline(network, num_classes=coreset.num_classes, resolution=coreset.resolution)
-    known = sorted(statistics(plan))
+    known = sorted(batch_statistics(plan))
     facts = {
         "network": network,
         "resolution": coreset.resolution,

@@ -37,7 +37,14 @@ from latentdc.priors.load import load_prior
 from latentdc.published import published, without_paths
 from latentdc.recipe import PriorSettings
 from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, Terms, UNetTraining
-from latentdc.training import OnStep, fit, load_training_state, moving_average, training_state
+from latentdc.training import (
+    OnStep,
+    fit,
+    load_training_state,
+    moving_average,
+    read_training_state,
+    training_state,
+)
 
 _RECORD_EVERY = 10  # steps
 PER_CLASS = 8  # images of each class in the sample grid
@@ -85,6 +92,9 @@ def train_prior(
         autoencoder = start.autoencoder.autoencoder
         labels = match_classes(train.class_names, start)[labels]
     states = folder / "checkpoints"
+    inputs = {"training split": train.hash, **({} if start is None else {"start": start.identity})}
+    for network in ("autoencoder", "unet"):  # before the folder names this run's data
+        read_training_state(states / f"{network}.safetensors", inputs)
     config.claim(
         recipe,
         folder,
@@ -94,13 +104,12 @@ def train_prior(
             "trackers",
         ],
     )
-    inputs = {"training split": train.hash}
     record = tracking.StepFile(folder / run_folder.METRICS, accelerator)
     tracking.start_trackers(accelerator, config.to_yaml(_shared(recipe)), name, folder)
     if start is None:
         tell = tracking.Tell("autoencoder_loss", on_step, record)
         first = _train_autoencoder(recipe, train, autoencoder, states, inputs, tell)
-        inputs["autoencoder"] = io.fingerprint(autoencoder.state_dict())
+        inputs |= {"autoencoder": io.fingerprint(autoencoder.state_dict())}
         latents = _encode(recipe, train, lambda x: autoencoder.encode(x).latent_dist.mode(), device)
         latents = standardise(latents, autoencoder)
         space = (latents.shape[1], latents.shape[2], latents.shape[3])
@@ -113,7 +122,6 @@ def train_prior(
         latents = _encode(recipe, train, start.encode, device)
         unet, embedding = start.denoiser.network, start.denoiser.embedding
         scheduler = load_scheduler(prior_folder(recipe.start))
-        inputs["start"] = start.identity
     labels = labels.repeat(len(latents) // len(train)).to(device)
     pair = nn.ModuleDict({"unet": unet, "embedding": embedding}).to(device).requires_grad_(True)
     path = states / "unet.safetensors"

@@ -8,7 +8,6 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc import arguments, io, ranks, runtime, training
-from latentdc.data.classes import require_members
 from latentdc.data.dataset import Dataset, different_rows
 from latentdc.errors import InputError
 from latentdc.modes import in_plain_modes
@@ -67,7 +66,6 @@ def prune_dataset(
         718
     """
     scoring = Scoring(train, prune, test, normalization, seed, folder, accelerator, on_step)
-    require_members(train.labels, train.class_names, train.name)
     if prune.coreset is not None:
         return Coreset.load(Path(prune.coreset), train)
     if prune.keeps_all:
@@ -110,7 +108,6 @@ def choose_coreset(table: ScoreTable, train: Dataset, prune: Prune, *, seed: int
     """
     arguments.require_a(ScoreTable, table, "table", "such as score_dataset(train, Prune())")
     seed = check_arguments(train, prune, seed)
-    require_members(train.labels, train.class_names, train.name)
     return _chosen(table.fitted(train), train, prune, seed)
 
 

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc import arguments, draws, io, modes, ranks, runtime, training
-from latentdc.data.classes import require_same_classes
+from latentdc.data.classes import require_members, require_same_classes
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
@@ -176,6 +176,8 @@ def check_arguments(train: object, prune: object, seed: object) -> int:
     assert isinstance(prune, Prune) and isinstance(train, Dataset)
     if not len(train):
         raise InputError(f"{train.name} holds no samples to choose from.")
+    advice = "leave empty classes out, and number the others from 0"
+    require_members(train.labels, train.class_names, train.name, advice)
     if prune.times_ipc is not None:
         raise InputError(
             "prune.times_ipc is a multiple of a recipe's ipc, which is not known here; give "

@@ -266,6 +266,9 @@ class SyntheticSet:
     def from_real(cls, dataset: Dataset) -> "SyntheticSet":
         """Real images, or vectors, as a set; memory-mapped ones stay on disk.
 
+        A set of these, or of vectors in half precision, has another hash than what is saved of it:
+        score its `as_stored()` if it is to be saved with its results.
+
         Raises:
             InputError: there are none, or it is no Dataset.
         """

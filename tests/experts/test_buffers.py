@@ -30,24 +30,27 @@ threads: 1
 """
 
 
+def expert(index, name="convnet3@8"):
+    """Two epochs of a network, as `buffer.py` keeps them: a list of lists of weights."""
+    train, _ = open_splits(Data(source="digits", resolution=8))
+    images = Normalization()(from_uint8(train.images))
+    network = new_network(name, index, num_classes=10, resolution=8, seed=0)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+    epochs = [[p.detach().clone() for p in network.parameters()]]
+    for epoch in range(2):
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(epoch))
+        for rows in order.split(32):
+            optimizer.zero_grad()
+            F.cross_entropy(network(images[rows]), train.labels[rows]).backward()
+            optimizer.step()
+        epochs.append([p.detach().clone() for p in network.parameters()])
+    return epochs
+
+
 @pytest.fixture(scope="module")
 def trajectories():
-    """Three experts of two epochs, as `buffer.py` keeps them: lists of lists of lists."""
-    train, _ = open_splits(Data(source="digits", resolution=8))
-    images, made = Normalization()(from_uint8(train.images)), []
-    for index in range(3):
-        network = new_network("convnet3@8", index, num_classes=10, resolution=8, seed=0)
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
-        epochs = [[p.detach().clone() for p in network.parameters()]]
-        for epoch in range(2):
-            order = torch.randperm(len(train), generator=torch.Generator().manual_seed(epoch))
-            for rows in order.split(32):
-                optimizer.zero_grad()
-                F.cross_entropy(network(images[rows]), train.labels[rows]).backward()
-                optimizer.step()
-            epochs.append([p.detach().clone() for p in network.parameters()])
-        made.append(epochs)
-    return made
+    """Three experts."""
+    return [expert(index) for index in range(3)]
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +118,18 @@ def test_buffers_of_other_trainings_in_files_of_the_same_size_are_told_apart(
         distill(["toy.yaml", "output=run"])
     told = capsys.readouterr().err.splitlines()[-1]
     assert "objective.trajectory.experts names other contents" in told
+
+
+def test_experts_with_batch_norms_are_tried_without_the_statistics_that_no_file_holds(capsys):
+    """Asked as in evaluation, they saw features that were not normalised, and were at chance."""
+    epochs = expert(0, "convnet3-bn@8")
+    torch.save([epochs], "theirs/replay_buffer_0.pt")
+    followed = ["objective.network=convnet3-bn@8", "experts.count=1", "distill.steps=1"]
+    distill(["toy.yaml", *followed, "output=run"])
+    *_, head, bias = epochs[-1]
+    head[:], bias[:] = head.roll(1, 0), bias.roll(1)
+    torch.save([epochs], "theirs/replay_buffer_0.pt")
+    assert "in another class order" in refused(capsys, *followed)
 
 
 def test_what_does_not_fit_is_refused_in_one_line(trajectories, capsys):

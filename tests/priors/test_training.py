@@ -409,6 +409,10 @@ def test_a_prior_does_not_go_on_with_other_images(tmp_path, monkeypatch, capsys)
     states = tmp_path / "run/checkpoints"
     (states / "autoencoder.safetensors").rename(tmp_path / "kept")
     assert "unet.safetensors is of another training split" in refused(arguments, capsys)
+    named = (tmp_path / "run/recipe.yaml").read_text()
+    write_pictures(tmp_path / "others", seed=1)
+    refused([*arguments, "data.source=others"], capsys)
+    assert (tmp_path / "run/recipe.yaml").read_text() == named
     (tmp_path / "kept").rename(states / "autoencoder.safetensors")
     assert kept == {path: path.read_bytes() for path in kept} and len(kept) == 5
     write_pictures(tmp_path / "pets")

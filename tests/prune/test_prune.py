@@ -107,11 +107,13 @@ def test_a_class_without_images_is_refused_before_anything_is_scored(names, monk
     whole = colours(18)
     labels = torch.tensor([names.index(name) for name in ("red", "blue")])[whole.labels]
     some = dataclasses.replace(whole, labels=labels, class_names=names)
-    table = module.score_dataset(some, RANDOM)
+    table = module.score_dataset(whole, RANDOM)
     monkeypatch.setattr(module, "compute_scores", lambda *_, **__: pytest.fail("scored"))
     for prune in (HALF, RANDOM, Prune(score="random", count=2), Prune()):
-        with pytest.raises(InputError, match="no images of 1 of its 3 classes: none"):
+        with pytest.raises(InputError, match="classes: none; leave empty classes out, and number"):
             prune_dataset(some, prune)
+        with pytest.raises(InputError, match="no images of 1 of its 3 classes: none"):
+            module.score_dataset(some, prune)
     for keys in ({"keep": 0.5}, {"count": 2}, {"keep": 0.5, "scope": "global"}):
         with pytest.raises(InputError, match="no images of 1 of its 3 classes: none"):
             choose_coreset(table, some, Prune(score="random", **keys))
