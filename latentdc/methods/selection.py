@@ -75,6 +75,9 @@ def selection(
         chosen = SyntheticSet.from_real(train.select(best))
     else:
         chosen = _chosen(pool, train.select(rows), start, count, settings, context)
+    if start is not None or len(chosen) < len(pool):
+        tell_left(chosen, "learned_lr", why="it was learned for all images of the pool together")
+        chosen = replace(chosen, learned_lr=None)
     if start is not None:
         facts["start"] = Path(settings.start or "").name
         chosen = _joined(start, chosen)

@@ -210,6 +210,16 @@ def test_weights_and_soft_labels_of_both_sets_stay(monkeypatch):
         chosen(pool="pool", start="weighted", select=Select(kind="confidence"))
 
 
+def test_a_rate_that_was_learned_for_a_whole_pool_is_not_that_of_a_part(monkeypatch, capsys):
+    monkeypatch.setitem(OPENED, "pool", replace(POOL, learned_lr=0.01))
+    count = min(OPENED["pool"].counts)
+    assert chosen(count, pool="pool").learned_lr == 0.01
+    assert "learned_lr" not in capsys.readouterr().err
+    assert chosen(1, pool="pool").learned_lr is None
+    told = capsys.readouterr().err
+    assert "note: without learned_lr: it was learned for all images of the pool together." in told
+
+
 def test_what_a_student_of_the_first_set_does_not_see_and_what_the_sum_has_no_place_for_is_told(
     monkeypatch, capsys
 ):
