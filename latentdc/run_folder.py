@@ -124,14 +124,15 @@ def stage_seconds(
 ) -> dict[str, float]:
     """Seconds of making a set, by stage, over every start of its run.
 
-    Sampling tells those of its stages in the set's provenance; the steps of matching, which have a
-    loss, are summed. Other methods have one stage, which is called after them. Networks that runs
-    share (scorers, classifiers, experts) are no part of it. `steps` are the lines of `METRICS`.
+    The set's provenance tells those of sampling's stages and of trials of rates; the steps of
+    matching, which have a loss, are summed. Other methods have one stage, which is called after
+    them. Networks that runs share (scorers, classifiers, experts) are no part of it. `steps` are
+    the lines of `METRICS`.
     """
-    sampled: Mapping[str, float] = provenance.get("seconds", {})
-    found = dict(sampled)
+    told: Mapping[str, float] = provenance.get("seconds", {})
+    found = dict(told)
     for step in steps:
         stage = "matching" if "loss" in step else provenance["method"]
-        if "loss" in step or not sampled:
+        if "loss" in step or not told:
             found[stage] = found.get(stage, 0.0) + step["seconds"]
     return found

@@ -118,11 +118,11 @@ def match(
     prior, plan = settle_memory(prior, together * context.ipc, saved, accelerator, ipc=ipc)
     facts |= plan
     work = _begin(coreset, prior, objective, settings, context, saved, z)
-    rates = settle_rates(work, settings, saved)
-    facts |= rates
+    settled = settle_rates(work, settings, saved)
+    facts |= settled
     _optimise(work, start, settings, context, facts, names)
     made = synthetic_set(work.latents, prior, names, context)
-    told = dict(rates)
+    told = dict(settled)
     if (network := getattr(objective, "network", None)) is not None:
         told["network"] = network
     made = replace(made, provenance={**made.provenance, **told}) if told else made

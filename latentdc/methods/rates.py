@@ -6,7 +6,9 @@ factor of ten; which of the rates around it lowers the objective most, trials te
 """
 
 import math
+import time
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -46,7 +48,7 @@ def make_optimizer(latents: Latents, settings: Matching) -> torch.optim.Optimize
     return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum)
 
 
-def settle_rates(work: Work, settings: Matching, saved: State | None) -> dict[str, float]:
+def settle_rates(work: Work, settings: Matching, saved: State | None) -> dict[str, Any]:
     """Give the optimiser the rates that are `auto`, the same on all processes.
 
     A first rate is MOVE (1 - momentum) rms(z) / rms(gradient): as large as makes steps of the first
@@ -59,7 +61,8 @@ def settle_rates(work: Work, settings: Matching, saved: State | None) -> dict[st
     no part in them. A continued run keeps the rates that it began with.
 
     Returns:
-        The chosen rates by their settings' names, facts for states and for the set.
+        Facts for states and for the set: the chosen rates by their settings' names, and `seconds`
+        of the stage `rates`.
 
     Raises:
         RunError: no gradient to take the size of, or no trial stays finite.
@@ -70,11 +73,14 @@ def settle_rates(work: Work, settings: Matching, saved: State | None) -> dict[st
         return {}
     known = {} if saved is None else saved.facts
     rates = {name: float(known[name]) for name in auto if name in known}
+    seconds = known.get("seconds")
     if len(rates) < len(auto) and (saved is None or saved.step < settings.steps):
+        began = time.perf_counter()
         rates |= _chosen(work, settings, [name for name in auto if name not in rates])
+        seconds = {"rates": round(time.perf_counter() - began, 2)}
     for group in groups:
         group["lr"] = rates.get(group["name"], group["lr"])
-    return rates
+    return rates if seconds is None else {**rates, "seconds": seconds}
 
 
 def _trial_steps(settings: Matching) -> int:

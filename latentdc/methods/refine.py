@@ -101,4 +101,6 @@ def refine(
         surround,
         z=z,
     )
-    return replace(refined, provenance={**facts, **refined.provenance})
+    own: dict[str, Any] = {**refined.provenance}
+    own["seconds"] = {**facts["seconds"], **own.get("seconds", {})}
+    return replace(refined, provenance={**facts, **own})

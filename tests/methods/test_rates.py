@@ -12,6 +12,7 @@ from latentdc.methods.rates import FACTOR, FIRST_TRIED, MOVE, TRIALS
 from latentdc.objectives.build import build_objective
 from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import Loops, ObjectiveSettings
+from latentdc.run_folder import stage_seconds
 from tests.methods.setup import dataset
 from tests.priors import small
 
@@ -184,3 +185,24 @@ def test_a_state_whose_steps_are_done_is_not_tried_again(tmp_path):
         objective = Pull(0.25)
         match(dataset(), PixelPrior(SIZE), objective, settings, context)
     assert objective.steps == []
+
+
+def test_the_seconds_of_trials_belong_to_the_set_and_to_its_states(tmp_path):
+    """Tables of seconds counted the steps alone, of which trials take as many again."""
+
+    def made(folder, steps):
+        context = in_folder(folder, Context(ipc=1))
+        return match(dataset(), PixelPrior(SIZE), Pull(0.25), Matching(steps=steps), context)
+
+    assert (
+        "seconds"
+        not in match(
+            dataset(), PixelPrior(SIZE), Pull(0.25), Matching(steps=1, lr_z=0.1), Context(ipc=1)
+        ).provenance
+    )
+    first = made(tmp_path, 10).provenance["seconds"]
+    assert {*first} == {"rates"} and first["rates"] > 0
+    assert made(tmp_path, 11).provenance["seconds"] == first
+    steps = [{"loss": 1.0, "seconds": 2.0}, {"loss": 1.0, "seconds": 3.0}]
+    facts = {"method": "matching", "seconds": {"rates": 4.0}}
+    assert stage_seconds(facts, steps) == {"rates": 4.0, "matching": 5.0}
