@@ -77,7 +77,7 @@ def settle_rates(work: Work, settings: Matching, saved: State | None) -> dict[st
     if len(rates) < len(auto) and (saved is None or saved.step < settings.steps):
         began = time.perf_counter()
         rates |= _chosen(work, settings, [name for name in auto if name not in rates])
-        seconds = {"rates": round(time.perf_counter() - began, 2)}
+        seconds = {"rates": round(time.perf_counter() - began, 4)}
     for group in groups:
         group["lr"] = rates.get(group["name"], group["lr"])
     return rates if seconds is None else {**rates, "seconds": seconds}
