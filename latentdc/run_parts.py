@@ -11,7 +11,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import runtime
+from latentdc import io, runtime
 from latentdc.checkpoint import in_folder
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_used, preprocessing, whole_pictures
@@ -30,13 +30,17 @@ from latentdc.objectives.base import Objective
 from latentdc.objectives.build import build_objective
 from latentdc.preprocessing import Normalization, Preprocessing
 from latentdc.priors.base import Prior
+from latentdc.priors.files import prior_folder
 from latentdc.priors.load import load_prior, warn_if_slow
 from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.scorer_training import real_classifier, trained_as_long
 from latentdc.recipe import Recipe
 from latentdc.recipe.identity import file_digest
+from latentdc.recipe.own import is_own
 from latentdc.recipe.protocol import EvalProtocol
+from latentdc.results.result import RESULTS
 from latentdc.synthetic import SyntheticSet
+from latentdc.synthetic.folder import CARD
 from latentdc.synthetic.foreign.naming import Read
 from latentdc.synthetic.open import find_set, open_set
 from latentdc.synthetic.synthetic_set import set_hash
@@ -268,6 +272,52 @@ class OpenedSets:
         if parts.experts is not None:
             found["objective.trajectory.experts"] = parts.experts.identity
         return found
+
+
+def path_contents(recipe: Recipe) -> dict[str, str]:
+    """Hash of what lies at each path that a recipe names, by its key, while no data is open.
+
+    A path that is gone has none, nor has what cannot be read; the run refuses that where it needs
+    it. Images have hashes of their own, and protocols and own code are part of the recipe.
+    """
+    prune, prior = recipe.prune, recipe.prior
+    named: dict[str, str | Path | None] = {
+        "prune.coreset": prune.coreset,
+        "prune.scores": prune.scores,
+        "prune.features": prune.features,
+        "prune.scorer.weights": prune.scorer.weights,
+    }
+    if takes_prior(recipe.method.kind):
+        named["prior.weights"] = _prior_here(prior.weights, prior.revision)
+        named["prior.autoencoder"] = _prior_here(prior.autoencoder)
+    for key, name in recipe.opened_sets.items():
+        with suppress(InputError):
+            named[key] = find_set(name).path if Path(name).exists() else None
+    here = {key: Path(place) for key, place in named.items() if place is not None}
+    found = {key: _digest(place) for key, place in here.items() if place.exists()}
+    if recipe.follows_experts:
+        asked = (recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed)
+        with suppress(InputError):
+            found["objective.trajectory.experts"] = open_experts(*asked).identity
+    return found
+
+
+def _prior_here(weights: str | None, revision: str | None = None) -> Path | None:
+    """Its folder, unless it is code, or a prior of the Hub that has not been downloaded."""
+    if weights is None or is_own(weights):
+        return None
+    with suppress(InputError):
+        return prior_folder(weights, revision, local_only=True)
+    return None
+
+
+def _digest(path: Path) -> str:
+    """Of a file, or of those of a folder but for cards and results, which are written later."""
+    if path.is_file():
+        return file_digest(str(path))
+    texts = (CARD, RESULTS)
+    inside = [one for one in path.rglob("*") if one.is_file() and one.name not in texts]
+    return io.fingerprint({str(one.relative_to(path)): file_digest(str(one)) for one in inside})
 
 
 @contextmanager

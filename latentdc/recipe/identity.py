@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def file_digest(path: str) -> str:
     return _file_digest(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-@lru_cache
+@cache  # folders of images have many
 def _file_digest(path: str, size: int, written_at: int, changed_at: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]

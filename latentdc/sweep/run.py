@@ -4,10 +4,11 @@ import json
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -20,12 +21,14 @@ from latentdc.methods.checks import check_moves
 from latentdc.methods.latents import class_sizes
 from latentdc.priors.files import WeightsMissing
 from latentdc.priors.load import load_prior
+from latentdc.provenance import require_same_data
 from latentdc.prune.score import score_dataset
 from latentdc.prune.select import most_kept
 from latentdc.recipe import Recipe
 from latentdc.recipe.identity import changed, facts_of
 from latentdc.results.result import RESULTS, Result, Results, load
 from latentdc.run import run
+from latentdc.run_parts import path_contents
 from latentdc.sweep.spec import Cells, Point, cell_folder, shared_runs
 from latentdc.synthetic.folder import PROVENANCE
 from latentdc.tracking import tell_with
@@ -69,8 +72,11 @@ def carry_out(
     accelerator = runtime.start(**first.launch)
     home = shared_runs(cells, folder)
     points = list(dict.fromkeys(home[point] for point in wanted))
-    missing = [p for p in points if not _done(cells[p], cell_folder(folder, p), accelerator)]
-    check_cells({point: cells[point] for point in missing}, words, accelerator)
+    places = {point: cell_folder(folder, point) for point in dict.fromkeys(home.values())}
+    done = {p: place for p, place in places.items() if _done(cells[p], place, accelerator)}
+    missing = {point: cells[point] for point in points if point not in done}
+    finished = {repr(cells[point].data): place for point, place in done.items()}
+    check_cells(missing, words, accelerator, finished)
     for wait in (False, True):
         for number, point in enumerate(points, start=1):
             recipe, target = cells[point], cell_folder(folder, point)
@@ -81,6 +87,7 @@ def carry_out(
                 run_folder.check_folder(recipe, target)
                 scores = _share_scores(recipe, cells.values(), folder, accelerator)
                 title = "_".join((name, *cell_folder(Path(), point).parts))
+                read = path_contents(recipe)
                 run(
                     recipe,
                     title,
@@ -91,7 +98,7 @@ def carry_out(
                     command=["latentdc", "distill", *words.get(point, ())],
                 )
                 if accelerator.is_main_process:
-                    io.write_json(target / MARK, {"recipe": identity(recipe)})
+                    io.write_json(target / MARK, {"recipe": identity(recipe), "read": read})
                 accelerator.wait_for_everyone()
 
 
@@ -127,21 +134,35 @@ def is_finished(recipe: Recipe, folder: Path) -> bool:
     """Whether the folder holds the results of this very recipe, and of none that came after it.
 
     A finished cell can be evaluated by other settings with `latentdc distill` and its folder.
+
+    Raises:
+        InputError: the mark is damaged, or what the recipe reads is no longer what the cell read,
+            so that other cells would lie beside it as if they differed in their settings alone.
     """
     try:
-        marked = io.read_json(folder / MARK)["recipe"]
+        mark = io.read_json(folder / MARK)
+        marked, read = mark["recipe"], {**mark.get("read", {})}
     except FileNotFoundError:
         return False
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / MARK} is damaged ({error}); remove it.") from error
     wanted, last = identity(recipe), folder / config.RECIPE
     complete = not recipe.evaluate.rows or (folder / RESULTS).is_file()
     if marked != wanted or not complete or not last.is_file():
         return False
     try:
-        return identity(config.load(Recipe, last)) == wanted
+        if identity(config.load(Recipe, last)) != wanted:
+            return False
     except InputError:  # its run will say so
         return False
+    for key, now in path_contents(recipe).items():
+        if read.get(key, now) != now:
+            raise InputError(
+                f"the results in {folder} are of other contents of {key} than there are now; bring "
+                "these back, remove that folder to run the cell anew, or give the sweep a folder "
+                "of its own with output=..."
+            )
+    return True
 
 
 def cell_results(folder: Path) -> Results:
@@ -165,6 +186,14 @@ def cell_result(results: Sequence[Result], student: str) -> Result | None:
     return next((r for r in results if (r.set, r.student) == (name, student)), None)
 
 
+def _told(folder: Path) -> Mapping[str, Any]:
+    """What the set of a finished cell keeps of its making; empty where that is damaged."""
+    with suppress(OSError, ValueError, RecursionError):
+        told = io.read_json(folder / run_folder.SET / PROVENANCE)
+        return told if isinstance(told, Mapping) else {}
+    return {}
+
+
 def cell_stages(folder: Path) -> dict[str, float]:
     """`stage_seconds` of a cell; empty where none was made, or a file is damaged, which is said."""
     path, told = folder / run_folder.METRICS, folder / run_folder.SET / PROVENANCE
@@ -185,11 +214,15 @@ def cell_stages(folder: Path) -> dict[str, float]:
 
 
 def check_cells(
-    cells: Cells, words: Mapping[Point, Sequence[str]], accelerator: Accelerator
+    cells: Cells,
+    words: Mapping[Point, Sequence[str]],
+    accelerator: Accelerator,
+    finished: Mapping[str, Path] | None = None,
 ) -> None:
     """Refuse what any cell would refuse when its turn comes; every data set is opened once.
 
-    Given core sets, and those of experts, are checked when their turn comes.
+    Given core sets, and those of experts, are checked when their turn comes. `finished` is the
+    folder of a finished cell by the settings of its data, whose images have to be the same.
     """
     opened: dict[str, dict[str, int]] = {}  # sizes of classes, by the settings of the data
     for point, recipe in cells.items():
@@ -200,7 +233,10 @@ def check_cells(
                 continue
             if (data := repr(recipe.data)) not in opened:
                 read = partial(open_dataset, recipe.data, "train")
-                opened[data] = class_sizes(runtime.main_first(accelerator, read))
+                train = runtime.main_first(accelerator, read)
+                opened[data] = class_sizes(train)
+                if (beside := (finished or {}).get(data)) is not None:
+                    require_same_data(_told(beside), train, beside)
             _check_budget(recipe, opened[data])
         except InputError as error:
             raise InputError(f"cell {'/'.join(point)}: {error}") from error

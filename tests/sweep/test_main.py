@@ -3,14 +3,17 @@ import re
 import shutil
 from dataclasses import make_dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
 
+import numpy as np
 import pytest
 import yaml
 from filelock import FileLock, Timeout
+from PIL import Image
 
-from latentdc import config, distill
+from latentdc import Data, SyntheticSet, config, distill, open_dataset, prune_dataset
 from latentdc.errors import InputError
 from latentdc.io import write_json
 from latentdc.prune import score as module
@@ -349,3 +352,69 @@ def test_a_finished_cell_whose_protocol_was_moved_says_so(tmp_path):
     with pytest.raises(InputError, match=r"^no file .*mine\.yaml") as error:
         sweep_run.is_finished(recipe, tmp_path)
     assert "remove" not in str(error.value)
+
+
+def _core_set(place: Path, version: int) -> None:
+    train = open_dataset(Data(resolution=16), "train")
+    prune_dataset(train, Prune(score="random", keep=0.1), seed=version).save(place)
+
+
+def _pool(place: Path, version: int) -> None:
+    train = open_dataset(Data(resolution=16), "train")
+    firsts = [int(np.flatnonzero(train.labels == label)[version]) for label in range(10)]
+    SyntheticSet.from_real(train.select(np.array(firsts))).save_pretrained(place)
+
+
+def _prior(place: Path, version: int) -> None:
+    shutil.copytree(config.shipped_folder("assets/priors/digits"), place)
+    settings = place / "scheduler/scheduler_config.json"
+    known = json.loads(settings.read_text())
+    settings.write_text(json.dumps({**known, "beta_end": known["beta_end"] * (1 + version)}))
+
+
+def _images(place: Path, version: int) -> None:
+    colors = np.random.default_rng(version)
+    for split, name in product(("train", "test"), ("one", "two")):
+        (place / split / name).mkdir(parents=True)
+        for number in range(2):
+            image = colors.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(image).save(place / split / name / f"{number}.png")
+
+
+@pytest.mark.parametrize(
+    ("make", "named", "message"),
+    [
+        (_core_set, ["prune.coreset=place"], "other contents of prune.coreset"),
+        (_pool, ["selection.pool=place"], "other contents of selection.pool"),
+        (
+            _prior,
+            ["method.kind=sampling", "prior.weights=place", "prior.steps=2"],
+            "other contents of prior.weights",
+        ),
+        (_images, ["data.source=place", "prune.score=random"], "other training images"),
+    ],
+)
+def test_cells_of_other_contents_under_one_path_are_not_laid_side_by_side(
+    tmp_path, monkeypatch, capsys, make, named, message
+):
+    monkeypatch.chdir(tmp_path)
+    given = ["data.resolution=16", "method.kind=selection", "prune.keep=1.0", "evaluate.rows=[]"]
+    sweep = {"recipe": "digits_ipc1", "overrides": [*given, "threads=1", *named]}
+    sweep["axes"] = {"cell": {"a": [], "b": ["seed=1"]}}
+    Path("paths.yaml").write_text(yaml.safe_dump(sweep))
+    for version in (0, 1):
+        make(tmp_path / f"version{version}", version)
+    shutil.move("version0", "place")
+    main(["paths.yaml", "--only", "cell=a"])
+    shutil.move("place", "version0")
+    shutil.move("version1", "place")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(["paths.yaml"])
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and message in told and "runs/paths/a" in told
+    assert not Path("runs/paths/b").exists()
+    shutil.move("place", "version1")
+    shutil.move("version0", "place")
+    main(["paths.yaml"])
+    assert Path("runs/paths/b/synthetic").is_dir()
