@@ -91,6 +91,7 @@ REFUSED = [
         r"steps and evaluate\.changes=\[epochs=\.\.\.\]",
     ),
     (Evaluate, {"seeds": 2, "changes": ["seeds=1"]}, r"seeds .* say the same; give one of them"),
+    (Evaluate, {"learned_lr": True, "changes": ["lr=1"]}, r"learned_lr and .*lr=.* say the same"),
     (Evaluate, {"rows": ["distilled"]}, r"always has 'random'.*rows: \[\] to evaluate nothing"),
     (Evaluate, {"rows": ["kept", "full"]}, r"always has 'random'.*'kept' may stand alone"),
     (Hub, {"repo": "name"}, r"push\.repo is user/name, got 'name'"),

@@ -7,7 +7,7 @@ Imports no torch until the recipe is checked.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from latentdc import cli, config, locks, ranks
@@ -15,6 +15,7 @@ from latentdc.errors import InputError
 from latentdc.evaluate.commands import image_count, output_folder, read_sets, set_arguments
 from latentdc.evaluate.loading import changes_for, check_names, protocol_words, recipe_protocol
 from latentdc.recipe import BASELINES, Recipe
+from latentdc.recipe.evaluate import said_by
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import EVALUATION, load
 from latentdc.synthetic.open import SetSource
@@ -46,13 +47,13 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(f"two of these are the same set: {' '.join(sets)}; name it once.")
     recipes = _recipes(sources, recipe, options.recipe)
     names = names or [recipe.evaluate.protocol]
-    changed = any(override.startswith("evaluate.changes=") for override in overrides)
-    if changed and recipe.evaluate.protocol not in names:
+    given = {override.partition("=")[0] for override in overrides}
+    if "evaluate.changes" in given and recipe.evaluate.protocol not in names:
         raise InputError(
             f"evaluate.changes is of the recipe's protocol, {recipe.evaluate.protocol}, and not of "
             f"{', '.join(names)}; write protocol.KEY=VALUE."
         )
-    protocols = _protocols(names, changes, recipe)
+    protocols = _protocols(names, changes, recipe, given)
     if options.labels is not None and all(p.labels.source != "stored" for p in protocols):
         raise InputError(
             "--labels names stored soft labels, and the protocol stores none; add "
@@ -61,9 +62,7 @@ def run(options: argparse.Namespace) -> None:
     if options.print_config:
         print("---\n".join(map(config.to_yaml, [recipe, *protocols])), end="")
         return
-    if options.recipe is None and not any(
-        override.startswith("data.source=") for override in overrides
-    ):
+    if options.recipe is None and "data.source" not in given:
         ranks.say("note", f"test data: {recipe.data.source}, by the set's own recipe")
     if options.dry_run:
         from latentdc.cost import Hardware, describe_evaluation
@@ -85,12 +84,23 @@ def run(options: argparse.Namespace) -> None:
         score_saved(sources, recipes, protocols, output, labels)
 
 
-def _protocols(names: Sequence[str], changes: Sequence[str], recipe: Recipe) -> list[EvalProtocol]:
-    """Checked against the images' size; the recipe's own protocol with its `evaluate.changes`."""
+def _protocols(
+    names: Sequence[str], changes: Sequence[str], recipe: Recipe, given: Set[str]
+) -> list[EvalProtocol]:
+    """Checked against the images' size; the recipe's own protocol with its `evaluate.changes`.
+
+    `given` are the recipe's keys that the command names.
+    """
     protocols = []
     for name in names:
-        protocol = recipe_protocol(recipe.evaluate, name, changes_for(name, names, changes))
+        own = changes_for(name, names, changes)
+        for key, same in said_by(own).items():
+            if f"evaluate.{key}" in given and getattr(recipe.evaluate, key) not in (None, False):
+                raise InputError(f"evaluate.{key} and protocol.{same} say the same; give one.")
+        protocol = recipe_protocol(recipe.evaluate, name, own)
         protocol.check_students(recipe.data.size, recipe.data.kind)
+        if recipe.evaluate.learned_lr:
+            protocol.with_learned_lr(protocol.lr)
         protocols.append(protocol)
     return protocols
 

@@ -13,7 +13,7 @@ import yaml
 
 from latentdc import arguments, config
 from latentdc.errors import InputError
-from latentdc.recipe.evaluate import Evaluate
+from latentdc.recipe.evaluate import Evaluate, said_by
 from latentdc.recipe.fields import Plain, show
 from latentdc.recipe.own import name_of
 from latentdc.recipe.protocol import EvalProtocol
@@ -60,16 +60,18 @@ def load_protocol(
     for key, texts in {"changes": changes, "students": students}.items():
         if texts is not None:
             arguments.require_texts(texts, key, functions=key == "students")
+    parts: dict[str, Any] = {"students": students, "seeds": seeds, "together": together}
+    for key, same in said_by(changes).items():
+        if (parts | {"steps": steps}).get(key) is not None:
+            raise InputError(f"{key} and changes=[{same}=...] say the same; give one of them.")
     keys = [change.partition("=")[0] for change in changes]
     path = config.find(str(name), _FOLDER)
     replaced = {key for ways in _WAYS if not ways.isdisjoint(keys) for key in ways}
     if steps is not None:  # before the whole is checked
-        changes = [one for key, one in zip(keys, changes, strict=True) if key not in _WAYS[0]]
         changes, replaced = [*changes, f"steps={steps}"], replaced | _WAYS[0]
     protocol = config.load(EvalProtocol, path, changes, without=replaced)
     if named := ", ".join(key for key in dict.fromkeys(keys) if key != "together"):
         protocol = replace(protocol, name=f"{protocol.name} with other {named}")
-    parts: dict[str, Any] = {"students": students, "seeds": seeds, "together": together}
     given = {key: value for key, value in parts.items() if value is not None}
     return replace(protocol, **given)
 
@@ -80,16 +82,20 @@ def recipe_protocol(
     """The protocol as a recipe changes it, or another one with its students, seeds and steps.
 
     To another one, by its `name`, `wanted.changes` do not apply; `changes` are further keys, as of
-    `load_protocol`.
+    `load_protocol`, which take the place of what the recipe says.
     """
+    said = said_by(changes)
+    if wanted.learned_lr and "learned_lr" in said:
+        raise InputError(
+            f"evaluate.learned_lr=true and protocol.{said['learned_lr']} say the same; add "
+            "evaluate.learned_lr=false."
+        )
     own = wanted.changes if name in (None, wanted.protocol) else []
+    keys = ("students", "seeds", "together", "steps")
     return load_protocol(
         name or wanted.protocol,
-        students=wanted.students,
-        seeds=wanted.seeds,
-        together=wanted.together,
-        steps=wanted.steps,
-        changes=[*own, *changes],
+        changes=[*(one for one in own if said.keys().isdisjoint(said_by([one]))), *changes],
+        **{key: getattr(wanted, key) for key in keys if key not in said},
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from latentdc import io, modes, ranks, run_folder, runtime
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, preprocessing
+from latentdc.errors import InputError
 from latentdc.evaluate.baselines import with_baselines
 from latentdc.evaluate.class_numbers import check_numbers, open_classifier
 from latentdc.evaluate.evaluate import score_sets
@@ -57,6 +58,7 @@ def score_saved(
         name: _with_network(one, source, own)
         for (name, (one, _)), source, own in zip(opened.items(), sources, recipes, strict=True)
     }
+    _check_made(sets, sources, recipe)
     coreset, wanted = None, list[str](recipe.evaluate.rows)
     rows = [row for row in ("distilled", "random") if row not in wanted] + wanted
     if not set(_OF_CORESET).isdisjoint(rows):
@@ -112,6 +114,26 @@ def _with_network(one: SyntheticSet, source: SetSource, recipe: Recipe) -> Synth
     if recipe.asks_classifier:
         facts["classifier"] = one.provenance.get("classifier", recipe.prune.scorer.network)
     return replace(one, provenance={**one.provenance, **facts})
+
+
+def _check_made(
+    sets: dict[str, SyntheticSet], sources: Sequence[SetSource], recipe: Recipe
+) -> None:
+    """Refuse sets without the learned rate that is asked for; tell of another whitening."""
+    for (name, one), source in zip(sets.items(), sources, strict=True):
+        if recipe.evaluate.learned_lr and one.learned_lr is None:
+            raise InputError(
+                f"evaluate.learned_lr is set, but the set {name} has no learned lr; score it with "
+                "evaluate.learned_lr=false, apart from those that have one."
+            )
+        whitened, zca = one.whitening is not None, recipe.data.zca
+        if source.kind is None and not source.is_core and whitened != zca:
+            made, scored = ("with", "without") if whitened else ("without", "with")
+            ranks.say(
+                "note",
+                f"{name} was made {made} whitening and is scored {scored} it, as "
+                f"data.zca={str(zca).lower()} says.",
+            )
 
 
 def _alike(opened: dict[str, SyntheticSet], recipe: Recipe) -> list[dict[str, SyntheticSet]]:

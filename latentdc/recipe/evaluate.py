@@ -1,6 +1,7 @@
 """Evaluation of the finished set, and where it is pushed."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,6 +11,13 @@ from latentdc.recipe.own import Own
 
 REPO = re.compile(r"(?!.*(--|\.\.|\.git$))\b[\w.-]{1,96}\b/\b[\w.-]{1,96}\b", re.ASCII)
 _REF = re.compile(r"(?!.*(\.\.|//|/\.|\.lock$))\w[\w./-]{0,98}(?<![./])", re.ASCII)
+_PROTOCOLS = {  # keys of a protocol that keys of `evaluate` say too
+    "students": {"students"},
+    "seeds": {"seeds"},
+    "together": {"together"},
+    "steps": {"steps", "epochs", "epochs_of_ipc"},
+    "learned_lr": {"lr", "lr_of"},
+}
 BASELINES = ("random", "coreset", "kept", "full")  # rows beside those of the sets in question
 
 
@@ -43,13 +51,11 @@ class Evaluate:
     def __post_init__(self) -> None:
         check_fields(self, "evaluate.")
         require_least(self, "evaluate.", seeds=1, together=1, steps=1)
-        changed = {change.partition("=")[0] for change in self.changes}
-        for name in ("students", "seeds", "together", "steps"):
-            same = changed & ({name, "epochs", "epochs_of_ipc"} if name == "steps" else {name})
+        for name, same in said_by(self.changes).items():
             require(
-                getattr(self, name) is None or not same,
-                f"evaluate.{name} and evaluate.changes=[{', '.join(sorted(same))}=...] say the "
-                "same; give one of them.",
+                getattr(self, name) in (None, False),
+                f"evaluate.{name} and evaluate.changes=[{same}=...] say the same; give one of "
+                "them.",
             )
         require_once(self.rows, "evaluate.rows")
         require(
@@ -58,6 +64,14 @@ class Evaluate:
             "Write rows: [] to evaluate nothing; 'kept' may stand alone, because a random set of "
             "its size is another run, with prune.score=random.",
         )
+
+
+def said_by(changes: Iterable[str]) -> dict[str, str]:
+    """Keys of `evaluate` that changes of a protocol's keys say too, each with those."""
+    keys = {change.partition("=")[0] for change in changes}
+    return {
+        name: ", ".join(sorted(same & keys)) for name, same in _PROTOCOLS.items() if same & keys
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

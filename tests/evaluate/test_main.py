@@ -13,6 +13,7 @@ from latentdc.data.dataset import random_images
 from latentdc.data.open import open_splits
 from latentdc.evaluate.__main__ import main
 from latentdc.metrics.__main__ import main as measure
+from latentdc.preprocessing import Normalization, fit_whitening
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import (
     Data,
@@ -133,6 +134,50 @@ def test_the_recipes_own_protocol_is_taken_with_the_recipes_changes(run, capsys)
     assert "name: ld3m with other batch\n" in ld3m and "\nlr: 0.001\n" in ld3m
     said = wrong(capsys, str(run), *QUICK, *changes, "protocol=ld3m")
     assert "evaluate.changes is of the recipe's protocol, quick, and not of ld3m" in said
+
+
+def test_what_a_command_says_of_a_protocol_takes_the_place_of_the_recipes_words(run, capsys):
+    own = "{students: [vgg11], seeds: 4, together: 2, steps: 300, changes: [batch=9]}"
+    path = run / "synthetic" / "recipe.yaml"
+    path.write_text(f"data: {{resolution: 8}}\nevaluate: {own}\n")
+    more = ["students=[convnet3@2]", "seeds=2", "together=1", "epochs=3", "batch_of_ipc={1: 5}"]
+    main([str(run), *(f"protocol.{one}" for one in more), "--print-config"])
+    _, protocol = capsys.readouterr().out.split("---\n")
+    for line in ("- convnet3@2", "seeds: 2", "together: 1", "epochs: 3", "steps: null"):
+        assert f"\n{line}\n" in protocol, line
+    said = wrong(capsys, str(run), "evaluate.steps=2", "protocol.epochs=3")
+    assert "evaluate.steps and protocol.epochs say the same; give one" in said
+    main([str(run), "evaluate.steps=null", "protocol.epochs=3", "--print-config"])
+    assert "\nepochs: 3\n" in capsys.readouterr().out
+
+
+def test_a_learned_rate_is_refused_before_any_training_where_it_cannot_be_taken(run, capsys):
+    made = SyntheticSet.from_pretrained(run / "synthetic")
+    mtt = "data: {resolution: 8}\nobjective: {kind: mtt}\nevaluate: {learned_lr: true}\n"
+    replace(made, learned_lr=0.01).save_pretrained(run / "mtt" / "synthetic", recipe=mtt)
+    call = [str(run / "mtt"), *QUICK]
+    assert "gives a rate of SGD" in wrong(capsys, *call, "protocol=[dm,quick]")
+    said = wrong(capsys, *call, "protocol=dm", "protocol.lr=0.1")
+    assert "evaluate.learned_lr=true and protocol.lr say the same" in said
+    call = [str(run / "mtt"), str(run), *QUICK, "protocol=dm", "--output", str(run / "both")]
+    assert f"the set {run.name} has no learned lr; score it with" in wrong(capsys, *call)
+    assert not list((run / "both").glob("trainings/*"))
+
+
+def test_a_set_that_is_scored_with_another_whitening_than_it_was_made_for_is_told(run, capsys):
+    train, _ = open_splits(DATA)
+    made = SyntheticSet.from_pretrained(run / "synthetic")
+    zca = fit_whitening(train.images, Normalization(), name=train.hash)
+    recipe = (run / "synthetic" / "recipe.yaml").read_text()
+    replace(made, whitening=zca).save_pretrained(run / "white" / "synthetic", recipe=recipe)
+    call = [str(run), str(run / "white"), *QUICK, "evaluate.rows=[distilled,random]"]
+    main([*call, "--output", str(run / "both")])
+    told = "white was made with whitening and is scored without it, as data.zca=false says."
+    assert told in capsys.readouterr().err
+    main([*call, "data.zca=true", f"data.cache={run / 'cache'}", "--output", str(run / "both")])
+    told = f"{run.name} was made without whitening and is scored with it, as data.zca=true says."
+    said = capsys.readouterr().err
+    assert told in said and "white was made" not in said
 
 
 def test_several_sets_and_protocols_give_one_table_and_each_row_is_kept(run, capsys):

@@ -219,8 +219,12 @@ def test_a_changed_budget_takes_the_place_of_whichever_the_protocol_has(name, ch
 def test_two_budgets_or_none_are_refused():
     with pytest.raises(InputError, match="steps 5 and epochs 6; its budget is one of them"):
         load_protocol("minimax", changes=["epochs=6", "steps=5"])
-    averaged = load_protocol("quick", steps=21, changes=["ema=0.9", "update_every=7", "epochs=2"])
+    averaged = load_protocol("rdc-hard", steps=21, changes=["ema=0.9", "update_every=7"])
     assert (averaged.steps, averaged.epochs) == (21, None)
+    with pytest.raises(InputError, match=r"steps and changes=\[epochs=...\] say the same"):
+        load_protocol("quick", steps=21, changes=["epochs=2"])
+    with pytest.raises(InputError, match=r"seeds and changes=\[seeds=...\] say the same"):
+        load_protocol("quick", seeds=1, changes=["seeds=2"])
     with pytest.raises(InputError, match="steps None and epochs None"):
         load_protocol("rdc-hard", changes=["epochs=null"])
 
