@@ -6,6 +6,7 @@ What acts is Markdown, LaTeX, a spreadsheet, matplotlib or a terminal. HTML is e
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -64,13 +65,23 @@ def aligned_table(rows: Rows) -> str:
     Each row is a line: what would end it, or act on a terminal, is escaped.
     """
     texts = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    widths = [max(map(_width, column)) for column in zip(*texts, strict=True)]
     header, *body = texts
     lines = [header, ["-" * width for width in widths], *body]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-        for line in lines
-    )
+    return "\n".join("  ".join(_aligned(line, widths)).rstrip() for line in lines)
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+    spaces = [" " * (width - _width(text)) for text, width in zip(line, widths, strict=True)]
+    numbers = [space + text for space, text in zip(spaces[1:], line[1:], strict=True)]
+    return [line[0] + spaces[0], *numbers]
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal that text takes: two for a wide character, none for a mark on one."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    marks = sum(unicodedata.category(character) in ("Mn", "Me") for character in text)
+    return len(text) + wide - marks
 
 
 def latex_table(rows: Rows, caption: str) -> str:

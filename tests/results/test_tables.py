@@ -41,6 +41,14 @@ def test_each_set_is_a_line_of_text_whatever_its_name():
     assert len({*map(len, text.splitlines()[3:])}) == 1, "aligned"
 
 
+def test_columns_stand_below_each_other_where_characters_are_wide_or_marks():
+    names = {"\u5c0f\u72ac": 4, "cafe\u0301": 4, "plain": 5}  # columns of a terminal
+    lines = to_text([result(name) for name in names]).splitlines()[4:]
+    short = dict(zip(names, lines, strict=True))
+    ends = {len(line) - len(name) + names[name] for name, line in short.items()}
+    assert len(ends) == 1, lines
+
+
 def test_top_5_stands_beside_top_1_from_a_hundred_classes_on():
     some = table(distilled=((0.5, 0.7), (0.2, 0.2)))
     some[0] = replace(some[0], top5=(0.8, 0.9))
