@@ -69,14 +69,56 @@ def test_influence_follows_the_gradients_of_its_classs_real_images(monkeypatch):
             torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
 
 
-def test_the_other_class_of_a_condition_is_never_its_own(monkeypatch):
+def test_influence_looks_at_some_images_drawn_by_the_name_of_their_class(monkeypatch):
+    given, make = [], guides.influence
+    monkeypatch.setattr(guides, "influence", lambda *a: given.append(a) or make(*a))
+    run(ipc=1, influence={**EVERY["influence"]["influence"], "real": 2})
+    data, network = setup.dataset(), classifier()
+    for label, (_, targets, *_) in enumerate(given):
+        rows = rows_by_hash(data, label)
+        rows = rows[draws.choose(6, 2, draws.generator(0, "influence", small.CLASSES[label]))]
+        images = data.images[rows].float() / 127.5 - 1
+        wanted = real_gradient(network, list(network.parameters()), images, label)
+        torch.testing.assert_close(targets[0][0], wanted[0], atol=1e-5, rtol=1e-3)
+
+
+def test_each_image_has_another_class_of_its_own_and_other_noise_in_each_step(monkeypatch):
     given, make = [], guides.semantic
-    monkeypatch.setattr(guides, "semantic", lambda *a, **k: given.append(a[:2]) or make(*a, **k))
+    monkeypatch.setattr(guides, "semantic", lambda *a, **k: given.append(a[:3]) or make(*a, **k))
     run(ipc=6, **EVERY["semantic"])
     own, other = (torch.cat([one[place] for one in given]) for place in (0, 1))
     wanted = small.prior(steps=4).condition(torch.arange(3).repeat_interleave(6))
     torch.testing.assert_close(own, wanted)
     assert (own != other).flatten(1).any(dim=1).all()
+    assert all(len(one.unique(dim=0)) == 2 for one in other.split(6))  # both of the others
+    noise = torch.cat([one[2](step) for one in given for step in (1, 2)]).flatten(1)
+    assert noise.shape[0] == 36 and len(noise.unique(dim=0)) == 36
+
+
+def test_what_has_yet_to_be_learned_is_asked_of_the_student_and_subtracted_of_the_teacher(
+    monkeypatch,
+):
+    given, make = [], guides.learnability
+    monkeypatch.setattr(
+        guides, "learnability", lambda *a, **k: given.append(a[:3]) or make(*a, **k)
+    )
+    run(ipc=1, **EVERY["learnability"])
+    shown = setup.dataset().images.float() / 127.5 - 1
+    for student, teacher, labels in given:
+        assert torch.equal(student(shown), classifier(2)(shown))
+        assert torch.equal(teacher(shown), classifier()(shown))
+        assert labels.tolist() == [0, 1, 2]
+
+
+def test_a_class_is_held_at_the_mean_of_its_own_real_latents(monkeypatch):
+    given, make = [], guides.diversity
+    monkeypatch.setattr(guides, "diversity", lambda *a, **k: given.append(a[0]) or make(*a, **k))
+    run(ipc=1, **EVERY["diversity"])
+    prior, data = small.prior(steps=4), setup.dataset()
+    assert len(given) == 3
+    for label, mean in enumerate(given):
+        latents = encoded(data, rows_by_hash(data, label), prior.encode, CPU)
+        torch.testing.assert_close(mean, latents.mean(dim=0))
 
 
 @pytest.mark.parametrize("kind", ["learnability", "nearest"])

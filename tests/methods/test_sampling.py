@@ -125,6 +125,17 @@ def test_anchors_can_be_decoded_as_they_are_and_weigh_what_their_clusters_do():
     assert run(anchors=CENTRES, **options).weights.equal(made.weights)
 
 
+def test_an_image_weighs_as_the_cluster_whose_centre_it_shows():
+    made = run(anchors=CENTRES, start="anchors", denoise=False, weights=True)
+    data, prior = setup.dataset(), small.prior()
+    for label, name in enumerate(small.CLASSES):
+        latents = encoded(data, rows_by_hash(data, label), prior.encode, CPU)
+        centres, masses = clustered(latents, 3, 0, name)
+        own = made.labels == label
+        assert made.z[own].equal(centres) and not masses.equal(masses.flip(0))
+        torch.testing.assert_close(made.weights[own], 3 * masses)
+
+
 def test_the_order_of_classes_makes_no_difference():
     """Anchors keyed by the place of a class cost one reimplementation nine points."""
     data, options = setup.dataset(), EVERY["semantic"] | EVERY["transport"] | MODE
@@ -313,6 +324,36 @@ def test_a_run_of_a_version_that_lacked_some_keys_goes_on(tmp_path, monkeypatch)
     semantic = {"scale": 1.0}
     with pytest.raises(InputError, match="was made with sampling"):
         run(tmp_path, eta=0.5, semantic=semantic)
+
+
+def test_seconds_of_every_start_are_counted():
+    data, kept = setup.dataset(), []
+    context = Context(ipc=1, train=data, save_state=kept.append)
+    given = Coreset.whole(data, "easy"), small.prior(steps=2), Sampling()
+    sampling(*given, context)
+    state = kept[-1]._replace(shared={"seconds": torch.tensor([10.0, 200.0, 3000.0])})
+    again = sampling(*given, replace(context, load_state=lambda: state))
+    seconds = again.provenance["seconds"]
+    assert seconds["anchors"] == 10 and seconds["sampling"] == 200  # nothing is left to sample
+    assert 3000 <= seconds["selection"] < 3100
+
+
+@pytest.mark.parametrize("kind", ["nearest", "moments"])
+def test_candidates_are_compared_with_the_moments_of_real_latents(kind):
+    pool, prior, data = run(ipc=6), small.prior(steps=4), setup.dataset()
+    choice = {"kind": kind, "groups": 2, "space": "latents", "skew": 0.0}
+    made = run(ipc=3, select=choice)
+    for label in range(3):
+        real = encoded(data, rows_by_hash(data, label), prior.encode, CPU).flatten(1)
+        z = pool.z[pool.labels == label].flatten(1)
+        rows = (z - real.mean(dim=0)).norm(dim=1).argsort()[:3]
+        if kind == "moments":
+            groups = z.view(2, 3, -1)
+            std = (groups.std(dim=1) - real.std(dim=0, correction=0)).norm(dim=1)
+            best = int(((groups.mean(dim=1) - real.mean(dim=0)).norm(dim=1) + std).argmin())
+            rows = torch.arange(3 * best, 3 * best + 3)
+        own = made.z[made.labels == label].flatten(1)
+        torch.testing.assert_close(own, z[rows], atol=1e-4, rtol=1e-3)
 
 
 def test_each_batch_tells_its_time(tmp_path):
