@@ -1,5 +1,9 @@
 """Mosaics: which image goes where, and that it goes there whole."""
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -8,8 +12,10 @@ from latentdc.augment.geometry import draw_boxes
 from latentdc.data.open import open_splits, whole_pictures
 from latentdc.draws import generator
 from latentdc.errors import InputError
-from latentdc.methods.mosaics import GREY, arrange, decoded_pictures, mosaics, shaped
-from latentdc.recipe import Data
+from latentdc.methods.context import Context
+from latentdc.methods.mosaics import GREY, arrange, decoded_pictures, mosaic, mosaics, shaped
+from latentdc.prune.coreset import Coreset
+from latentdc.recipe import Data, Mosaic
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
 
@@ -73,6 +79,21 @@ def test_a_whole_picture_has_the_ends_that_decoding_cut_off(data):
     assert whole(1).getpixel((0, 0)) == (200, 0, 0) and whole(0).getpixel((0, 0)) == (40, 0, 0)
     cut = decoded_pictures(train)(1)
     assert cut.size == (8, 8) and cut.getpixel((7, 4))[2] == 0
+
+
+def test_the_centre_of_a_picture_is_the_image_that_was_decoded(data):
+    source = np.random.default_rng(0)
+    for folder in Path(data.source).glob("train/*"):
+        for name in "abcd":
+            levels = source.integers(0, 256, (21, 60, 3), np.uint8)
+            Image.fromarray(levels).save(folder / f"{name}.png")
+    train, _ = open_splits(data)
+    core, plain = Coreset.whole(train, "easy"), Context(ipc=1, train=train)
+    whole = replace(plain, picture=whole_pictures(data, train))
+    centre, squashed = (Mosaic(grid=2, fit=fit) for fit in ("center", "squash"))
+    made = mosaic(core, None, centre, whole).images
+    assert made.equal(mosaic(core, None, centre, plain).images)
+    assert not made.equal(mosaic(core, None, squashed, whole).images)
 
 
 def test_rows_that_are_no_files_are_refused(data):

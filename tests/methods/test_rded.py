@@ -85,8 +85,20 @@ def test_a_crop_has_its_share_of_the_area_and_not_of_the_side():
     assert (spans == 7 * 16).all()  # of 8 pixels
 
 
+def test_crops_of_each_image_lie_anywhere_on_it():
+    data = stripes(600, resolution=16)
+    ramp = (16 * torch.arange(16)).to(torch.uint8).expand(len(data), 3, 16, 16).contiguous()
+    settings = Rded(grid=1, pool=200, crops=1, scale=(0.25, 0.25))
+    context = Context(ipc=200, mean=MEAN)
+    for turned in (ramp, ramp.mT.contiguous()):
+        cut = realistic_crops(replace(data, images=turned), 1, Mean(), settings, context).images
+        starts = cut[:, 0, 0, 0] // 16  # pixels are 0 to 8 from the first that is left out
+        assert len(cut) == 200 and starts.unique().numel() == 9
+
+
 def test_the_pool_is_a_part_of_the_class_or_all_of_a_small_one():
     assert set(crops(pool=7).rows.tolist()) < set(TRAIN.members(1).tolist())
+    assert set(crops(pool=7).rows.tolist()) != set(crops(pool=7, seed=1).rows.tolist())
     assert set(crops(pool=300, ipc=20).rows.tolist()) == set(TRAIN.members(1).tolist())
     with pytest.raises(InputError, match=r"its pool has 5; raise rded\.pool"):
         counts = dict.fromkeys(TRAIN.class_names, 20)

@@ -36,12 +36,16 @@ def test_a_run_goes_on_in_the_precision_that_it_began_in(tmp_path, monkeypatch):
         setup.run(tmp_path, steps=4)
 
 
-def test_a_run_is_not_continued_with_other_real_batches_or_another_objective(tmp_path):
+def test_a_run_is_not_continued_with_other_batches_or_another_objective_or_optimizer(tmp_path):
     setup.run(tmp_path, steps=2)
     with pytest.raises(InputError, match="made with batch 4, this run has 5"):
         setup.run(tmp_path, steps=4, batch=5)
     with pytest.raises(InputError, match=r"made with objective '\w+', this run has '\w+'"):
         setup.run(tmp_path, steps=4, augment=None)
+    with pytest.raises(InputError, match="made with classes_per_step None, this run has 2"):
+        setup.run(tmp_path, steps=4, classes_per_step=2)
+    with pytest.raises(InputError, match="made with optimizer 'sgd', this run has 'adam'"):
+        setup.run(tmp_path, steps=4, optimizer="adam")
 
 
 def test_latents_are_not_taken_over_by_a_prior_that_decodes_them_otherwise(tmp_path):
