@@ -58,6 +58,7 @@ def test_differences_that_share_a_training_of_either_set_are_averaged_first():
     found = paired_difference(one, other, ["convnet3@4"])
     assert found.seeds == 2
     assert found.mean == pytest.approx(((0.1 + 0.2 + 0.4) / 3 + 0.6) / 2)
+    assert found.error == pytest.approx((0.6 - (0.1 + 0.2 + 0.4) / 3) / 2)  # of two values
 
 
 def test_a_set_is_held_against_the_row_with_as_many_images_per_class(tmp_path):
@@ -268,6 +269,18 @@ def test_scores_of_robustness_are_of_all_seeds_that_the_files_of_a_run_hold(tmp_
     assert (score["HLR"], score["IOR"]) == pytest.approx((0.9 - 0.6, 0.6 - 0.2))
 
 
+def test_a_set_is_scored_against_the_random_images_of_its_own_run(tmp_path):
+    rows = {"a": (0.5, 0.2, 0.9), "b": (0.6, 0.4, 0.8)}
+    given = [
+        run(tmp_path / name, table(None, {"full": {"hashes": (name,)}}, distilled=((one,),),
+            random=((drawn,),), full=((every,),)))
+        for name, (one, drawn, every) in rows.items()
+    ]  # fmt: skip
+    found = {one["set"]: one for one in robustness(read_runs(given)).to_dict("records")}
+    for name, (one, drawn, _) in rows.items():
+        assert found[name]["IOR"] == pytest.approx(one - drawn)
+
+
 def test_a_set_with_soft_labels_of_its_own_is_no_hard_one(tmp_path):
     rows = {"mine": ((0.5, 0.5),), "random": ((0.3, 0.3),), "full": ((0.9, 0.9),)}
     hard, brought = table(None, SAME, **rows), table(None, BROUGHT, **rows)
@@ -301,6 +314,17 @@ def test_a_picture_has_a_panel_for_each_student_of_sets_of_known_bytes(tmp_path)
     ]
     assert len(draw_frontier(read_runs(given)).axes) == 1
     assert draw_frontier(read_runs(given[1:])) is None
+
+
+def test_a_mark_of_the_picture_is_mean_and_sample_deviation_over_seeds_at_its_bytes():
+    pytest.importorskip("matplotlib")
+    one = result("one", (0.5, 0.6, 0.9), image_bytes=1000, labels={"label_bytes": 24})
+    (panel,) = latentdc.compare([one]).figure().axes
+    mark, _, (bars,) = panel.containers[0]
+    assert mark.get_xydata()[0] == pytest.approx([1024, 100 * 2 / 3])
+    (bar,) = bars.get_segments()
+    half = (bar[1, 1] - bar[0, 1]) / 2
+    assert half == pytest.approx(100 * statistics.stdev([0.5, 0.6, 0.9]))
 
 
 @pytest.mark.smoke
