@@ -1,5 +1,6 @@
 """`latentdc copy RECIPE [TO]`: a shipped recipe or sweep as a file of one's own, to be edited."""
 
+import shlex
 from argparse import Namespace
 from pathlib import Path
 
@@ -36,4 +37,5 @@ def run(options: Namespace) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, known[short].read_text(encoding="utf-8"))
     command = _COMMANDS.get(short.partition("/")[0], "distill")
-    print(f"{target}: edit it, then run latentdc {command} {target}")
+    word = f"./{target}" if str(target).startswith("-") else str(target)
+    print(f"{target}: edit it, then run {shlex.join(['latentdc', command, word])}")

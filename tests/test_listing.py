@@ -1,6 +1,7 @@
 """`latentdc list` and `latentdc copy`: what is shipped and known, from the tables of the code."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,11 @@ def test_a_shipped_recipe_is_copied_to_be_edited_and_never_over_another(
     assert copied == config.load(Recipe, config.find("methods/mgd3_digits", "recipes"))
     main(["copy", "sweeps/pca", "mine.yaml"])
     assert "latentdc sweep mine.yaml" in capsys.readouterr().out
+    for name in ("my own/a recipe.yaml", "-mine.yaml"):
+        main(["copy", "methods/mgd3_digits", "--", name])
+        told = capsys.readouterr().out.partition("then run latentdc ")[2]
+        command, word = shlex.split(told)
+        assert command == "distill" and not word.startswith("-") and Path(word).is_file()
     Path("mgd3_digits.yaml").write_text("mine")
     with pytest.raises(SystemExit) as end:
         main(["copy", "methods/mgd3_digits"])
