@@ -42,7 +42,7 @@ from latentdc.results.result import RESULTS
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.folder import CARD
 from latentdc.synthetic.foreign.naming import Read
-from latentdc.synthetic.open import find_set, open_set
+from latentdc.synthetic.open import find_set, open_set, tell_whitening
 from latentdc.synthetic.synthetic_set import set_hash
 from latentdc.training import OnStep
 
@@ -253,6 +253,8 @@ class OpenedSets:
         known = (data, parts.recipe.prune.scorer, [parts.protocol], parts.train, setting)
         with _advice():
             check_numbers({name: found}, setting, lambda: open_classifier(*known))
+        if found[0].whitening is not None:
+            tell_whitening(name, True, data)
         return found[0]
 
     def inputs(self) -> dict[str, str]:

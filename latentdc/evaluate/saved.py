@@ -22,7 +22,7 @@ from latentdc.recipe import Prune, Recipe
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import EVALUATION, Results, merge
 from latentdc.results.tables import to_text
-from latentdc.synthetic.open import SetSource, open_set, row_names
+from latentdc.synthetic.open import SetSource, open_set, row_names, tell_whitening
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 _OF_CORESET = ("coreset", "kept")  # rows
@@ -126,14 +126,8 @@ def _check_made(
                 f"evaluate.learned_lr is set, but the set {name} has no learned lr; score it with "
                 "evaluate.learned_lr=false, apart from those that have one."
             )
-        whitened, zca = one.whitening is not None, recipe.data.zca
-        if source.kind is None and not source.is_core and whitened != zca:
-            made, scored = ("with", "without") if whitened else ("without", "with")
-            ranks.say(
-                "note",
-                f"{name} was made {made} whitening and is scored {scored} it, as "
-                f"data.zca={str(zca).lower()} says.",
-            )
+        if source.kind is None and not source.is_core:
+            tell_whitening(name, one.whitening is not None, recipe.data)
 
 
 def _alike(opened: dict[str, SyntheticSet], recipe: Recipe) -> list[dict[str, SyntheticSet]]:

@@ -252,7 +252,9 @@ class EvalProtocol:
             )
         if lr is None:
             raise InputError("evaluate.learned_lr is set, but the set has no learned lr.")
-        return replace(self, name=f"{self.name} with learned lr", lr=lr, lr_of={})
+        unsettled = [key for key in self.unsettled if key.partition(".")[0] not in ("lr", "lr_of")]
+        name = f"{self.name} with learned lr"
+        return replace(self, name=name, lr=lr, lr_of={}, unsettled=unsettled)
 
     @property
     def idle(self) -> set[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentdc.errors import InputError
+from latentdc.ranks import note
 from latentdc.recipe import BASELINES, Data
 from latentdc.recipe.data import require_images
 from latentdc.run_folder import CHECKPOINTS, CORESET, EXPERTS, METRICS, SET
@@ -171,6 +172,16 @@ def open_set(source: SetSource, train: "Dataset", data: Data | None = None) -> "
         rows = Coreset.load(source.path).indices(train)
         return SyntheticSet.from_real(train.select(rows)), None
     return SyntheticSet.from_pretrained(source.path), None
+
+
+def tell_whitening(name: str, made: bool, data: Data) -> None:
+    """Say it where a set was made with a whitening and students see it without, or the reverse."""
+    if made != data.zca:
+        words = ("with", "without") if made else ("without", "with")
+        note(
+            f"{name} was made {words[0]} whitening, and students see it {words[1]}, as "
+            f"data.zca={str(data.zca).lower()} says."
+        )
 
 
 def _open_foreign(source: SetSource, train: "Dataset", data: Data) -> "Read":

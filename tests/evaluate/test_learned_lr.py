@@ -16,6 +16,12 @@ def test_a_learned_rate_is_that_of_all_students_and_makes_another_protocol():
     assert len({ld3m.hash, learned.hash, ld3m.with_learned_lr(0.03).hash}) == 3
 
 
+def test_a_learned_rate_settles_what_the_sources_leave_open_of_rates_alone():
+    assert load_protocol("mtt").unsettled == ["lr"]
+    open_one = load_protocol("mtt", changes=["unsettled=[lr,lr_of.vgg11,batch]"])
+    assert open_one.with_learned_lr(0.02).unsettled == ["batch"]
+
+
 def test_a_rate_that_does_not_fit_is_refused():
     with pytest.raises(InputError, match="a rate of SGD, and its optimizer is adamw"):
         load_protocol("quick").with_learned_lr(0.02)

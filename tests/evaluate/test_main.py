@@ -172,10 +172,10 @@ def test_a_set_that_is_scored_with_another_whitening_than_it_was_made_for_is_tol
     replace(made, whitening=zca).save_pretrained(run / "white" / "synthetic", recipe=recipe)
     call = [str(run), str(run / "white"), *QUICK, "evaluate.rows=[distilled,random]"]
     main([*call, "--output", str(run / "both")])
-    told = "white was made with whitening and is scored without it, as data.zca=false says."
+    told = "white was made with whitening, and students see it without, as data.zca=false says."
     assert told in capsys.readouterr().err
     main([*call, "data.zca=true", f"data.cache={run / 'cache'}", "--output", str(run / "both")])
-    told = f"{run.name} was made without whitening and is scored with it, as data.zca=true says."
+    told = f"{run.name} was made without whitening, and students see it with, as data.zca=true"
     said = capsys.readouterr().err
     assert told in said and "white was made" not in said
 

@@ -56,6 +56,15 @@ def test_a_saved_set_of_whitened_pixels_shows_students_the_latents(monkeypatch):
     torch.testing.assert_close(training.value.args[0], made.z, rtol=0, atol=1e-4)
 
 
+def test_a_whitened_pool_of_a_run_without_whitening_is_told(capsys):
+    main(["quick.yaml", "data.zca=true", "evaluate.rows=[]", "output=zca"])
+    words = ["method.kind=selection", "selection.pool=zca", "evaluate.rows=[]", "output=chosen"]
+    main(["quick.yaml", *words])
+    told = "zca was made with whitening, and students see it without, as data.zca=false says."
+    assert told in capsys.readouterr().err
+    assert SyntheticSet.from_pretrained("chosen").whitening is None
+
+
 class Seen(Exception):
     """What a student is given."""
 
