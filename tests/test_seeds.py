@@ -8,6 +8,8 @@ import torch
 from accelerate import Accelerator
 
 from latentdc import clusters, draws, training
+from latentdc.distill import main as distill
+from latentdc.draws import key_seed
 from latentdc.evaluate.training import train_student
 from latentdc.experts.training import ExpertTraining
 from latentdc.methods.context import Context
@@ -166,22 +168,55 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_every_draw_follows_the_seed_under_keys_of_its_own(case, monkeypatch):
-    run, asked, make = CASES[case](), [], draws.key_seed
-    derived = {SEED}  # of repeated trainings of a scorer
+@pytest.fixture
+def asked(monkeypatch):
+    """Seed and keys of every draw."""
+    found = []
 
     def noting(seed, *keys):
-        asked.append((int(seed), *keys))
-        if keys[:1] == ("scorer",) and isinstance(keys[-1], str):
-            derived.add(make(seed, *keys))
-        return make(seed, *keys)
+        found.append((int(seed), *keys))
+        return key_seed(seed, *keys)
 
     for module in (draws, training, clusters):
         monkeypatch.setattr(module, "key_seed", noting)
+    return found
+
+
+def of_results(asked):
+    """The draws without those of checks, all of the seed or of a scorer's repeated trainings."""
+    drawn = [one for one in asked if one[1:] and one[1] not in ("try", "teacher check")]
+    runs = [one for one in drawn if one[1] == "scorer" and isinstance(one[-1], str)]
+    assert drawn and {seed for seed, *_ in drawn} <= {SEED, *(key_seed(*one) for one in runs)}
+    return drawn
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_draw_follows_the_seed_under_keys_of_its_own(case, asked, monkeypatch):
+    run = CASES[case]()
+    asked.clear()
     monkeypatch.setattr(score, "refuse_chance", lambda *_: None)  # of scorers of two epochs
     run()
-    asked = [one for one in asked if one[1:] and one[1] != "try"]
-    assert asked and {seed for seed, *_ in asked} <= derived
-    twice = [one for one, count in Counter(asked).items() if count > 1]
+    twice = [one for one, count in Counter(of_results(asked)).items() if count > 1]
     assert [one for one in twice if one[1] not in AGAIN] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["methods/igd_digits", "prior.steps=3", "sampling.influence.network=convnet3@2",
+         "sampling.influence.epochs=[0, 1]", "sampling.influence.window=[1, 2]",
+         "sampling.influence.real=4", "sampling.deviation.scale=0", "prune.score=random",
+         "prune.keep=0.5", "sampling.select.kind=confidence", "sampling.select.groups=2",
+         "prune.scorer.network=convnet3@4", "prune.scorer.epochs=2"],
+        ["digits_ipc1", "distill.steps=1", "prior.steps=2", "objective.network=convnet3@2"],
+    ],
+)  # fmt: skip
+def test_every_draw_of_a_run_follows_the_seed_of_its_recipe(words, asked, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny = ["data.classes=['0', '1']", "data.resolution=16", "ipc=1", "evaluate.rows=[]"]
+    distill([*words, *tiny, f"seed={SEED}", "output=one", "threads=1"])
+    known = {one[1] for one in of_results(asked)}
+    wanted = {"real", "start", "noise"}
+    if "igd" in words[0]:
+        wanted = {"prune", "scorer", "expert", "influence", "sample", "ancestral"}
+    assert known >= wanted

@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler
 from latentdc import checkpoint
 from latentdc.errors import InputError, RunError
 from latentdc.images import to_uint8
-from latentdc.methods import decode, pools
+from latentdc.methods import decode, pools, sampled
 from latentdc.methods import sampling as sampling_module
 from latentdc.methods.anchors import clustered, encoded, rows_by_hash
 from latentdc.methods.context import Context
@@ -338,22 +338,27 @@ def test_seconds_of_every_start_are_counted():
     assert 3000 <= seconds["selection"] < 3100
 
 
-@pytest.mark.parametrize("kind", ["nearest", "moments"])
-def test_candidates_are_compared_with_the_moments_of_real_latents(kind):
-    pool, prior, data = run(ipc=6), small.prior(steps=4), setup.dataset()
-    choice = {"kind": kind, "groups": 2, "space": "latents", "skew": 0.0}
-    made = run(ipc=3, select=choice)
-    for label in range(3):
-        real = encoded(data, rows_by_hash(data, label), prior.encode, CPU).flatten(1)
-        z = pool.z[pool.labels == label].flatten(1)
-        rows = (z - real.mean(dim=0)).norm(dim=1).argsort()[:3]
-        if kind == "moments":
-            groups = z.view(2, 3, -1)
-            std = (groups.std(dim=1) - real.std(dim=0, correction=0)).norm(dim=1)
-            best = int(((groups.mean(dim=1) - real.mean(dim=0)).norm(dim=1) + std).argmin())
-            rows = torch.arange(3 * best, 3 * best + 3)
-        own = made.z[made.labels == label].flatten(1)
-        torch.testing.assert_close(own, z[rows], atol=1e-4, rtol=1e-3)
+@pytest.mark.parametrize("anchors", ["none", "centres"])
+def test_candidates_are_compared_with_the_moments_of_real_latents_and_their_anchors(
+    anchors, monkeypatch
+):
+    pool, choose, plain = {}, sampled.select, run(ipc=4)
+    monkeypatch.setattr(sampled, "select", lambda *a: pool.update(a[0]) or choose(*a))
+    choice = {"kind": "nearest", "groups": 2, "space": "latents"}
+    run(ipc=2, anchors={"kind": anchors}, select=choice)
+    prior, data = small.prior(steps=4), setup.dataset()
+    for label, name in enumerate(small.CLASSES):
+        real = encoded(data, rows_by_hash(data, label), prior.encode, CPU)
+        torch.testing.assert_close(pool[name].mean, real.mean(dim=0).flatten())
+        torch.testing.assert_close(pool[name].std, real.std(dim=0, correction=0).flatten())
+        points = plain.z[plain.labels == label].flatten(1)
+        torch.testing.assert_close(pool[name].points, points, atol=1e-5, rtol=1e-4)
+        if anchors == "centres":
+            torch.testing.assert_close(
+                pool[name].anchors.view(2, *real.shape[1:]), clustered(real, 2, 0, name)[0]
+            )
+        else:
+            assert pool[name].anchors is None
 
 
 def test_each_batch_tells_its_time(tmp_path):

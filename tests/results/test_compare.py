@@ -244,10 +244,13 @@ def test_scores_of_robustness_come_from_the_rows_that_define_them(tmp_path):
     flipped = table({"augment": "flip"}, SAME, mine=((0.6, 0.6),), random=((0.2, 0.2),))
     folder = evaluation(
         tmp_path,
-        table({}, SAME, mine=((0.5, 0.5),), random=((0.3, 0.3),), full=((0.9, 0.9),)),
+        table(
+            {}, SAME, mine=((0.5, 0.5),), random=((0.3, 0.3),), coreset=((0.4, 0.4),),
+            full=((0.9, 0.9),),
+        ),
         [replace(one, settings={**one.settings, "together": 2}) for one in flipped],
         table(soft, SAME, mine=((0.7, 0.7),), random=((0.6, 0.6),)),
-    )
+    )  # fmt: skip
     frame = read_runs([folder])
     found = robustness(frame)
     first = found[found["LRS"].notna()].iloc[0]
@@ -389,6 +392,17 @@ def test_csv_has_a_line_for_each_set_and_student_with_unrounded_shares(tmp_path)
     assert one["std"] == pytest.approx(statistics.stdev([0.5, 0.75]))
     assert (one["minus"], one["difference"], one["error"]) == ("random", 0.375, 0.125)
     assert found["difference"].isna().tolist() == [False, False, True, True]
+
+
+def test_real_images_took_no_seconds_of_a_distillation(tmp_path):
+    rows = {"mine": ((0.5,),), "random": ((0.2,),), "full": ((0.9,),)}
+    frame = read_runs([evaluation(tmp_path, table(None, {"all": {"seconds": 7.0}}, **rows))])
+    found = csv.DictReader(io.StringIO(written(frame, "csv")))
+    assert {row["set"]: row["seconds"] for row in found} == {
+        "mine": "7.0",
+        "random": "",
+        "full": "",
+    }
 
 
 def test_no_name_acts_in_a_spreadsheet_or_in_latex(tmp_path):

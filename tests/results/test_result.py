@@ -27,6 +27,13 @@ def test_students_are_averaged_seed_by_seed():
     assert by_seed(frame, ["convnet3@4", "vit"]) == by_seed(frame, []) == []
 
 
+def test_seeds_that_repeat_a_training_count_once():
+    frame = Results([result(accuracies=(0.2, 0.2, 0.8))]).to_frame()
+    assert by_seed(frame, ["convnet3@4"]) == [0.2, 0.2, 0.8]
+    frame["training"] = ["one", "one", "other"]
+    assert by_seed(frame, ["convnet3@4"]) == [0.2, 0.8]
+
+
 def test_a_frame_has_a_row_for_each_training():
     one = result(accuracies=(0.5, 0.75), top5=(0.8, 0.9), image_bytes=7, labels={"label_bytes": 3})
     frame = Results([one, result("random", (0.25,))]).to_frame()
@@ -204,8 +211,12 @@ def test_a_later_call_with_fewer_seeds_takes_none_away(tmp_path):
     (kept,) = load(path)  # facts of the set are the later call's
     assert kept == replace(result(accuracies=(0.4, 0.6), **fixed), **facts)
     merge(path, [result(accuracies=(0.5,), hashes=("x",))])  # trained otherwise
+    assert [one.accuracies for one in load(path)] == [(0.5,)]
     merge(path, [result(accuracies=(0.5, 0.7), **fixed)])
     assert [one.accuracies for one in load(path)] == [(0.5, 0.7)]
+    merge(path, [result(accuracies=(0.5, 0.7), top5=(0.8, 0.9), **fixed)])
+    merge(path, [result(accuracies=(0.5,), top5=(0.8,), hashes=("x",))])
+    assert [one.top5 for one in load(path)] == [(0.8, 0.9)]
 
 
 def test_sets_of_one_name_and_other_images_do_not_replace_each_other(tmp_path):

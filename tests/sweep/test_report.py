@@ -5,7 +5,7 @@ import pytest
 from latentdc.report import page
 from latentdc.results.result import load
 from latentdc.sweep.picture import draw, picture
-from latentdc.sweep.report import comparison, pool, table
+from latentdc.sweep.report import _stages, comparison, pool, table
 from latentdc.sweep.run import cell_result
 from latentdc.sweep.spec import Sweep
 from tests.report.toys import run_folder
@@ -193,6 +193,51 @@ def test_repetitions_under_other_protocols_are_no_repeats_of_each_other():
     }
     _, pooled = pool(sweep, cells)
     assert pooled["easy",][0].accuracies == (0.2, 0.2, 0.4, 0.4)
+
+
+def test_seconds_of_repetitions_are_averaged():
+    axes = {"rule": {"easy": []}, "seed": {"0": [], "1": [], "2": []}}
+    sweep = Sweep(recipe="digits_ipc1", axes=axes, over="seed")
+    cells = {
+        ("easy", seed): result(seconds, distilled=(0.5, 0.5))
+        for seed, seconds in (("0", 2.0), ("1", 9.0), ("2", None))
+    }
+    _, pooled = pool(sweep, cells)
+    assert {one.seconds for one in pooled["easy",]} == {5.5}
+    frame, _ = comparison(sweep, cells)
+    assert frame["seconds"].unique().tolist() == [5.5]
+
+
+def test_seconds_stand_beside_the_size_of_set_that_they_made():
+    axes = {"ipc": {"one": ["ipc=1"], "ten": ["ipc=10"]}, "seed": {"0": [], "1": []}}
+    sweep = Sweep(recipe="digits_ipc1", axes=axes, over="seed")
+    cells = {
+        (name, seed): [
+            replace(one, ipc=ipc, hashes=(f"{name} {seed}",) * 2)
+            for one in result(seconds + 2 * int(seed), distilled=(0.5, 0.5))
+        ]
+        for name, ipc, seconds in (("one", 1, 3.0), ("ten", 10, 20.0))
+        for seed in ("0", "1")
+    }
+    frame, _ = comparison(sweep, cells)
+    assert frame.groupby("ipc")["seconds"].unique().map(list).to_dict() == {1: [4.0], 10: [21.0]}
+
+
+def test_seconds_of_a_stage_are_means_over_the_repetitions_that_have_it():
+    axes = {"rule": {"easy": [], "hard": []}, "seed": {"0": [], "1": []}}
+    sweep = Sweep(recipe="digits_ipc1", axes=axes, over="seed")
+    known = {
+        ("easy", "0"): {"rates": 3.0, "matching": 10.0},
+        ("easy", "1"): {"matching": 21.0},
+        ("hard", "0"): {"matching": 7.0},
+    }
+    lines = _stages(sweep, known).splitlines()
+    assert lines[-4:] == [
+        "| rule | rates | matching |",
+        "| --- | ---: | ---: |",
+        "| easy | 3.0 | 15.5 |",
+        "| hard | - | 7.0 |",
+    ]
 
 
 def test_a_sweep_over_images_per_class_alone_has_its_page(tmp_path):
