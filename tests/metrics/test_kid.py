@@ -33,6 +33,22 @@ def test_without_inceptions_weights_one_line_says_what_to_do(monkeypatch):
         kid.kernel_distance(noise(4, 256, 0), noise(4, 256, 1), device=CPU)
 
 
+@pytest.mark.parametrize(("counts", "size"), [((1200, 1100), 1000), ((150, 1100), 150)])
+def test_subsets_are_of_a_thousand_images_or_of_all_of_the_smaller_set(counts, size, monkeypatch):
+    def calculate_metrics(*, input1, input2, kid_subset_size, kid_subsets, rng_seed, **_):
+        assert (len(input1), len(input2)) == counts and (kid_subsets, rng_seed) == (100, 0)
+        return {
+            "kernel_inception_distance_mean": float(kid_subset_size),
+            "kernel_inception_distance_std": 0.5,
+        }
+
+    monkeypatch.setattr(kid, "find_spec", lambda name: True)
+    module = SimpleNamespace(calculate_metrics=calculate_metrics)
+    monkeypatch.setitem(sys.modules, "torch_fidelity", module)
+    sets = (noise(count, 256, 0) for count in counts)
+    assert kid.kernel_distance(*sets, device=CPU) == (size, 0.5)
+
+
 def unbiased_kernel_distance(x, y):
     """MMD^2 with the kernel (x.y / D + 1)^3, without the diagonals."""
     kernel = lambda a, b: (a @ b.T / a.shape[1] + 1) ** 3  # noqa: E731

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from latentdc import config
+from latentdc.data.dataset import random_images
+from latentdc.data.open import open_splits
 from latentdc.errors import InputError
 from latentdc.metrics.__main__ import main
 from latentdc.metrics.measure import Wanted, decoder_bytes, measure_saved, measure_set, to_text
@@ -15,7 +17,7 @@ from latentdc.priors.load import load_prior
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Data, PriorSettings, Recipe
 from latentdc.synthetic.open import SetSource
-from latentdc.synthetic.synthetic_set import SyntheticSet
+from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 from tests.evaluate.toys import stripes
 
 
@@ -81,6 +83,16 @@ def test_a_saved_set_stands_beside_random_images_and_its_decoder(saved):
     assert content["ipc"] == 1 and content["sets"]["random"]["images"] == 10
     png = content["sets"]["distilled"]["storage"]["images/png"]
     assert f"{png:,}" in to_text(content)
+
+
+def test_random_images_are_as_many_of_each_class_as_the_set_has(saved):
+    folder, recipe = saved
+    train, _ = open_splits(recipe.data)
+    uneven = SyntheticSet.from_real(random_images(train, counts := [3, *[1] * 9], 5))
+    uneven.save_pretrained(folder / "uneven", recipe=config.to_yaml(recipe))
+    content = measure_saved(SetSource("uneven", folder / "uneven"), recipe, Wanted(), folder)
+    assert content["ipc"] == 2  # 12 images of 10 classes
+    assert content["sets"]["random"]["hash"] == set_hash(random_images(train, counts, 0))
 
 
 def test_a_set_whose_prior_is_not_here_is_measured_without_its_decoder(saved, capsys):

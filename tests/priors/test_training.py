@@ -195,6 +195,33 @@ def test_what_is_added_to_the_denoising_loss_is_weighed_as_the_recipe_says(tmp_p
     torch.testing.assert_close(torch.stack(told), torch.stack(expected), rtol=1e-4, atol=1e-5)
 
 
+def test_an_autoencoder_sees_other_images_half_of_them_mirrored_in_each_step(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def look(network, loss, *_, **__):
+        [loss(step) for step in range(3)]
+        stop()
+
+    monkeypatch.setattr(training, "train_network", look)
+    monkeypatch.setattr(
+        training.small, "autoencoder_loss", lambda vae, *given, **_: seen.append(given)
+    )
+    with pytest.raises(SystemExit):
+        main(["priors/digits", "seed=3", "flip=true", *TINY])
+    images = from_uint8(open_splits(Data(resolution=16))[0].images)
+    for step, (shown, noise) in enumerate(seen):
+        source = generator(3, "autoencoder", step)
+        chosen = images[torch.randint(len(images), (8,), generator=source)]
+        mirrored = torch.rand(8, generator=source) < 0.5
+        assert mirrored.any() and not mirrored.all()
+        wanted = torch.where(mirrored.view(8, 1, 1, 1), chosen.flip(-1), chosen)
+        torch.testing.assert_close(shown, wanted)
+        normal = torch.randn(noise.shape, generator=generator(3, "posterior", step))
+        torch.testing.assert_close(noise, normal)
+    assert len(seen) == 3
+
+
 def test_a_prior_goes_on_with_mirrored_images_under_its_own_classes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = []
