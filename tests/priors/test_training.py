@@ -471,6 +471,18 @@ def test_a_unet_does_not_go_on_with_another_autoencoder(tmp_path, monkeypatch, c
     assert "unet.safetensors is of another autoencoder" in refused([*run, "output=one"], capsys)
 
 
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_a_precision_that_training_does_not_take_up_is_told(
+    tmp_path, monkeypatch, capsys, precision
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
+    monkeypatch.setattr(training, "train_prior", lambda *_: None)
+    main(["priors/digits", "output=run"])
+    told = "warning: priors are trained in float32; mixed_precision=bf16 is left out."
+    assert (told in capsys.readouterr().err) == (precision == "bf16")
+
+
 @pytest.mark.slow
 def test_another_recipe_is_refused_in_the_same_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -1,5 +1,6 @@
 """Training a small prior: `python -m latentdc.priors.train recipes/priors/x.yaml`."""
 
+import os
 from argparse import Namespace
 
 from latentdc import cli, locks, ranks, run_folder
@@ -41,6 +42,8 @@ def run(options: Namespace) -> None:
     run_folder.require_apart(recipe.data, folder)
     with locks.locked(folder):
         ranks.say("train-prior", f"{name}, in {folder}")
+        if (precision := os.environ.get("ACCELERATE_MIXED_PRECISION", "no")) != "no":
+            ranks.warn(f"priors are trained in float32; mixed_precision={precision} is left out.")
         from latentdc.priors.training import train_prior
 
         train_prior(recipe, name, folder, " ".join(words))
