@@ -1,4 +1,5 @@
 import json
+from math import cos, pi
 
 import pytest
 import torch
@@ -279,6 +280,33 @@ def trained(path, *, stop=None):
 
     train_network(network, loss, SETTINGS, path, every=2, title="test", memory=memory)
     return network.weight.detach()
+
+
+def test_a_network_ends_as_the_average_of_clipped_steps_of_adamw(tmp_path):
+    """Rates rise over a twentieth of the steps and fall as a cosine does."""
+    inputs = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)) * torch.logspace(
+        -2, 2, 40
+    ).view(40, 1)
+    network = nn.Linear(5, 1, bias=False)
+    weight = network.weight.detach().clone().requires_grad_()
+    theirs = torch.optim.AdamW([weight], lr=0.0, weight_decay=0.01)
+    settings = UNetTraining(steps=40, lr=0.05, ema=0.8)
+    path = tmp_path / "unet.safetensors"
+    train_network(
+        network, lambda step: network(inputs[step]).sum(), settings, path, every=10, title="unet"
+    )
+    average, norms = None, []
+    for step in range(40):
+        norms.append(float(inputs[step].norm()))  # of the gradient, which is the input
+        weight.grad = inputs[step : step + 1] * min(1.0, 1 / norms[-1])
+        theirs.param_groups[0]["lr"] = 0.05 * min((step + 1) / 2, (1 + cos(pi * step / 40)) / 2)
+        theirs.step()
+        kept = 0.0 if average is None else min(0.8, 1 - (1 + step) ** -0.75)
+        last = weight.detach().clone()
+        average = last if average is None else kept * average + (1 - kept) * last
+    assert min(norms) < 1 < max(norms) and not torch.allclose(average, last, rtol=1e-3)
+    torch.testing.assert_close(network.weight, average, rtol=1e-4, atol=1e-5)
+    assert not network.training and not network.weight.requires_grad
 
 
 def test_a_continued_training_ends_bitwise_as_an_uninterrupted_one(tmp_path):
