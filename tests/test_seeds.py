@@ -1,7 +1,6 @@
 """Every draw of a method, a choice or a training follows its seed, under keys of its own."""
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 import torch
@@ -24,8 +23,7 @@ from latentdc.preprocessing import Normalization
 from latentdc.priors.pixel import PixelPrior
 from latentdc.prune import score
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.prune import choose_coreset
-from latentdc.prune.score import score_dataset
+from latentdc.prune.prune import prune_dataset
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import (
     Denoising,
@@ -46,7 +44,7 @@ from latentdc.recipe.labels import Views
 from latentdc.synthetic import SyntheticSet
 from tests.evaluate.toys import protocol, setting, stripes
 from tests.methods import setup
-from tests.methods.test_sampling import EVERY, MODE
+from tests.methods.test_sampling import CENTRES, EVERY, MODE
 from tests.priors import small
 from tests.prune.toys import colours
 
@@ -135,26 +133,20 @@ def experts():
     return lambda: [made.train(0), made.train(1)]
 
 
-def pruned():
+def pruned(rule, *columns):
     scorer = Scorer(network="convnet3@16", epochs=2, lr=0.03, batch=8, runs=2)
-    columns, rules = ["random", "memorization", "prototypes"], RuleSettings(subsets=2)
-    asked = Prune(score="s3", keep=0.25, columns=columns, scorer=scorer, rules=rules)
+    asked = Prune(
+        score=rule, keep=0.25, columns=list(columns), scorer=scorer, rules=RuleSettings(subsets=2)
+    )
     data = colours(32)
-
-    def choose():
-        table = score_dataset(data, asked, seed=SEED)
-        return [
-            choose_coreset(table, data, replace(asked, score=rule), seed=SEED)
-            for rule in ("s3", "ccs")
-        ]
-
-    return choose
+    return lambda: prune_dataset(data, asked, seed=SEED)
 
 
 CASES = {
     **{kind: lambda kind=kind: matching(kind) for kind in KINDS},
     "guides": lambda: sampled(**{**GUIDES, **MODE, "batch": 2}),
     "gaussian": lambda: sampled(**GAUSSIAN),
+    "anchors": lambda: sampled(anchors=CENTRES, start="anchors", strength=0.5, weights=True),
     **{name: lambda choice=choice: sampled(**choice) for name, choice in CHOICES.items()},
     "gaussian groups": lambda: sampled(**GAUSSIAN, **CHOICES["moments"]),
     "rded": lambda: of_real(rded, Rded(grid=2, pool=9, crops=2)),
@@ -164,7 +156,8 @@ CASES = {
     "student of parts": lambda: student(subset=0.5),
     "student under infobatch": lambda: student(infobatch=0.5),
     "experts": experts,
-    "pruning": pruned,
+    "pruning": lambda: pruned("s3", "random", "memorization", "prototypes"),
+    "pruning by ccs": lambda: pruned("ccs"),
 }
 
 

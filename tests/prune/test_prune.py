@@ -9,6 +9,7 @@ from latentdc.prune import score as module
 from latentdc.prune.prune import choose_coreset, prune_dataset
 from latentdc.prune.rules import sets
 from latentdc.prune.rules.sampling import random_scores
+from latentdc.prune.score_table import ScoreTable
 from latentdc.ranks import warn
 from latentdc.recipe import Prune, Scorer
 from tests.prune.toys import colours
@@ -139,6 +140,17 @@ def test_a_set_keeps_the_hardness_that_it_was_chosen_by(tmp_path):
     (tmp_path / "s.csv").write_text("aum\n" + "\n".join(str(i) for i in range(8)))
     coreset = prune_dataset(dataset, Prune(score="ccs", count=4, scores=f"{tmp_path}/s.csv"))
     assert coreset.scores.tolist() == [-float(i) for i in range(8)]  # of AUM, low is hard
+
+
+def test_middle_images_are_kept_by_their_distances_with_the_most_central_first():
+    data, distance = colours(8), torch.tensor([3.0, 8, 1, 6, 2, 7, 4, 5])
+    columns = {"loss": torch.arange(8.0), "distance": distance}
+    table = ScoreTable(data.hashes, data.labels, data.class_names, columns, data.name)
+    coreset = choose_coreset(table, data, Prune(score="moderate", count=2))
+    rows = coreset.indices(data)
+    assert {*rows.tolist()} == {0, 4, 3, 5}  # of 3, 1, 2, 4 and of 8, 6, 7, 5
+    assert coreset.scores.tolist() == distance[rows].tolist()
+    assert coreset.order == "middle"
 
 
 def test_columns_that_given_scores_lack_are_said(tmp_path, capsys):

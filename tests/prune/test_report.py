@@ -104,6 +104,20 @@ def test_a_report_shows_every_rule_and_the_choice_and_names_only_pictures_that_e
     assert re.search(r"\| loss \|  \| 1.00 \| nan \|", text)  # aum agrees, whatever its sign
 
 
+def test_a_report_says_what_the_easiest_of_two_rules_have_in_common(tmp_path):
+    pytest.importorskip("matplotlib")
+    train, scores = table()
+    loss = scores.column("loss")
+    other = torch.where(loss < 12, loss + 1000, loss)  # the easiest 6 of each class are its hardest
+    two = dataclasses.replace(scores, columns={"loss": loss, "el2n": other})
+    kept = choose_coreset(two, train, Prune(keep=0.1))
+    text = write_report(tmp_path / "r", two, train, kept).read_text()
+    parts = [part.split("##")[0] for part in text.split("What the easiest ")[1:]]
+    # Of 150 images of each class 2, 15 and 45, of which 0, 9 and 39.
+    for part, share, common in zip(parts, ("1%", "10%", "30%"), (0, 9 / 15, 39 / 45), strict=True):
+        assert part.startswith(f"{share} of each class") and f"| loss |  | {common:.2f} |" in part
+
+
 def test_suspicious_labels_are_those_with_the_lowest_aum_or_else_the_largest_loss():
     _, scores = table()
     assert suspects(scores).tolist() == [299, 298, 297]
