@@ -48,6 +48,11 @@ def run(options: argparse.Namespace) -> None:
     recipes = _recipes(sources, recipe, options.recipe)
     names = names or [recipe.evaluate.protocol]
     given = {override.partition("=")[0] for override in overrides}
+    if "evaluate.protocol" in given and recipe.evaluate.protocol not in names:
+        raise InputError(
+            f"evaluate.protocol={recipe.evaluate.protocol} and protocol={','.join(names)} say the "
+            "same; give one."
+        )
     if "evaluate.changes" in given and recipe.evaluate.protocol not in names:
         raise InputError(
             f"evaluate.changes is of the recipe's protocol, {recipe.evaluate.protocol}, and not of "

@@ -511,6 +511,11 @@ def test_a_precision_that_training_does_not_take_up_is_told(
     assert (told in capsys.readouterr().err) == (precision == "bf16")
 
 
+def test_two_priors_to_start_from_are_refused(capsys):
+    said = refused(["priors/digits", "start=digits", "--from", "cifar10"], capsys)
+    assert "--from and start=... say the same; give one." in said
+
+
 @pytest.mark.slow
 def test_another_recipe_is_refused_in_the_same_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -4,6 +4,7 @@ import os
 from argparse import Namespace
 
 from latentdc import cli, locks, ranks, run_folder
+from latentdc.errors import InputError
 from latentdc.recipe.prior_training import PriorRecipe
 
 # What says nothing about the weights.
@@ -27,6 +28,8 @@ def arguments(parser: cli.Parser) -> None:
 def run(options: Namespace) -> None:
     """Train the prior of a recipe and write it as a folder in diffusers layout."""
     if options.start is not None:
+        if any(override.startswith("start=") for override in options.overrides):
+            raise InputError("--from and start=... say the same; give one.")
         options.overrides.append(f"start={options.start}")
     recipe, name = cli.read_recipe(PriorRecipe, options)
     cli.one_process("latentdc train-prior")
