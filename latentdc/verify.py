@@ -314,7 +314,7 @@ def _compare(jobs: Sequence[_Job], synthetic: "SyntheticSet", recipe: "Recipe") 
     """Train and test, and tell of each student whether its accuracy holds."""
     from latentdc import runtime
     from latentdc.data.open import open_splits, preprocessing
-    from latentdc.evaluate.evaluate import score_sets
+    from latentdc.evaluate.evaluate import check_sets, score_sets
     from latentdc.evaluate.setting import Setting
     from latentdc.modes import precision_put_back
     from latentdc.synthetic.synthetic_set import set_hash
@@ -331,6 +331,8 @@ def _compare(jobs: Sequence[_Job], synthetic: "SyntheticSet", recipe: "Recipe") 
             setting = Setting(
                 test=test, normalization=seen, accelerator=accelerator, train=train, folder=folder
             )
+            for protocol, rows in jobs[1:]:  # the first is checked as it begins
+                check_sets({"verified": synthetic}, protocol, setting, ipc=rows[0].ipc)
             for protocol, rows in jobs:
                 found = score_sets({"verified": synthetic}, protocol, setting, ipc=rows[0].ipc)
                 here = {one.student: one for one in found}

@@ -1,12 +1,15 @@
-"""The rows beside the sets in question: random images, what pruning kept, all of the data."""
+"""Rows of a table: the sets in question and, beside them, random images, the core set, all data."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from latentdc import arguments, ranks
 from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError, nearest
+from latentdc.evaluate.setting import require_comparable, require_trainable
 from latentdc.recipe import BASELINES
-from latentdc.synthetic.synthetic_set import SyntheticSet
+from latentdc.recipe.protocol import EvalProtocol
+from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 Labelled = SyntheticSet | Dataset
 Candidate = Labelled | Callable[[int], Labelled]  # one set, or one for each seed
@@ -92,4 +95,58 @@ def require_sets(sets: Mapping[str, object]) -> None:
     for name, one in sets.items():
         arguments.require_able(
             "images labels class_names", one, name, "a Dataset or a SyntheticSet"
+        )
+
+
+def set_of_seed(candidate: Candidate, seed: int) -> SyntheticSet:
+    """The set that a training of this seed sees."""
+    one = candidate(seed) if callable(candidate) else candidate
+    return one if isinstance(one, SyntheticSet) else SyntheticSet.from_real(one)
+
+
+class Row(NamedTuple):
+    """What is trained on under one name, and its hash for each seed."""
+
+    candidate: Candidate
+    hashes: tuple[str, ...]
+
+    def of_seed(self, seed: int) -> SyntheticSet:
+        """`set_of_seed` of it."""
+        return set_of_seed(self.candidate, seed)
+
+
+def checked_row(name: str, candidate: Candidate, protocol: EvalProtocol, test: Dataset) -> Row:
+    """A set with its hash for each seed, checked against protocol and test set."""
+    hashes, forms = [], set()
+    for seed in range(protocol.seeds if callable(candidate) else 1):
+        labelled = set_of_seed(candidate, seed)
+        require_comparable(labelled, test, name)
+        require_trainable(labelled, protocol, name)
+        if seed == 0:
+            _tell_of_empty_classes(labelled, name)
+        hashes.append(set_hash(labelled))
+        forms.add((len(labelled.labels), labelled.weights is None, labelled.soft_labels is None))
+    if protocol.together > 1 and len(forms) > 1:
+        raise InputError(
+            f"{name} has another number of images, or weights or soft labels, for each seed, and "
+            f"seeds are trained together ({protocol.together}) on sets that are alike; write "
+            "evaluate.together=1."
+        )
+    return Row(candidate, tuple(hashes if callable(candidate) else hashes * protocol.seeds))
+
+
+def by_hash(rows: Mapping[str, Row]) -> dict[str, SyntheticSet]:
+    """All that is trained on, of every seed, by its hash."""
+    return {
+        digest: row.of_seed(seed) for row in rows.values() for seed, digest in enumerate(row.hashes)
+    }
+
+
+def _tell_of_empty_classes(one: SyntheticSet, name: str) -> None:
+    empty = [repr(of) for of, count in zip(one.class_names, one.counts, strict=True) if not count]
+    if empty:
+        some = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")
+        ranks.warn(
+            f"the {name} set holds nothing of {len(empty)} of {len(one.counts)} classes ({some}), "
+            "which no student can learn from it."
         )

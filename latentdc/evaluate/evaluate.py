@@ -13,15 +13,17 @@ from latentdc.data.dataset import Dataset
 from latentdc.divided import is_divided, process_facts
 from latentdc.errors import InputError, counted
 from latentdc.evaluate import accuracy_files, soft_labels
-from latentdc.evaluate.baselines import Candidate, Labelled, require_sets
-from latentdc.evaluate.setting import (
-    Accuracy,
-    Setting,
-    accuracy,
-    protocol_for,
-    require_comparable,
-    require_trainable,
+from latentdc.evaluate.baselines import (
+    Candidate,
+    Labelled,
+    Row,
+    by_hash,
+    checked_row,
+    require_sets,
+    set_of_seed,
 )
+from latentdc.evaluate.setting import Accuracy, Setting, accuracy, protocol_for
+from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.evaluate.training import train_together
 from latentdc.images import kind_of
 from latentdc.modes import in_plain_modes
@@ -128,18 +130,9 @@ def score_sets(
         ipc: images per class that the results stand for; None takes the first set's.
         labels: a folder of stored soft labels of one of the sets; None makes them.
     """
-    if not sets:
-        raise InputError("there is no set to evaluate; name one or more.")
-    test, classes = setting.test, len(setting.test.class_names)
-    arguments.require_several(test.class_names, test.name)
-    first = next((name for name in sets if name not in BASELINES), next(iter(sets)))
-    one = _set_of_seed(sets[first], 0)
-    images = classes * ipc if first in BASELINES and ipc is not None else len(one.labels)
-    protocol = protocol.resolve(images, classes)
-    _check_students(protocol, setting)
-    rows = {name: _row(name, each, protocol, test) for name, each in sets.items()}
-    if labels is not None and protocol.labels.source == "stored":
-        soft_labels.fitting_store(labels, protocol, _by_hash(rows))
+    first, one, images = _first(sets, setting, ipc)
+    protocol, rows = _checked(sets, images, protocol, setting, labels)
+    test, classes = setting.test, setting.test.num_classes
     labelling = soft_labels.open_labelling(protocol, setting)
     protocol = protocol if labelling is None else labelling.protocol
     accuracies, machines = _accuracies(rows, protocol, setting, labelling, labels)
@@ -171,6 +164,51 @@ def score_sets(
     for student in protocol.students:
         _tell_of_chance([one for one in results if one.student == student], test)
     return results
+
+
+def check_sets(
+    sets: Mapping[str, Candidate],
+    protocol: EvalProtocol,
+    setting: Setting,
+    *,
+    ipc: int | None = None,
+    labels: Path | None = None,
+) -> None:
+    """Refuse what `score_sets` would refuse of these, as far as nothing is trained for it.
+
+    For the later of several calls, before hours of the first.
+    """
+    _, _, images = _first(sets, setting, ipc)
+    protocol, _ = _checked(sets, images, protocol, setting, labels)
+    require_given_teachers(protocol, setting)
+
+
+def _first(
+    sets: Mapping[str, Candidate], setting: Setting, ipc: int | None
+) -> tuple[str, SyntheticSet, int]:
+    """The set that the others stand beside: its name, what the first seed sees, and its images."""
+    if not sets:
+        raise InputError("there is no set to evaluate; name one or more.")
+    arguments.require_several(setting.test.class_names, setting.test.name)
+    first = next((name for name in sets if name not in BASELINES), next(iter(sets)))
+    one, by_ipc = set_of_seed(sets[first], 0), first in BASELINES and ipc is not None
+    return first, one, setting.test.num_classes * (ipc or 0) if by_ipc else len(one.labels)
+
+
+def _checked(
+    sets: Mapping[str, Candidate],
+    images: int,
+    protocol: EvalProtocol,
+    setting: Setting,
+    labels: Path | None,
+) -> tuple[EvalProtocol, dict[str, Row]]:
+    """The protocol with its budget on so many images, and the sets by name, which it can train."""
+    protocol = protocol.resolve(images, setting.test.num_classes)
+    _check_students(protocol, setting)
+    rows = {name: checked_row(name, each, protocol, setting.test) for name, each in sets.items()}
+    if labels is not None and protocol.labels.source == "stored":
+        soft_labels.fitting_store(labels, protocol, by_hash(rows))
+    return protocol, rows
 
 
 def _check_students(protocol: EvalProtocol, setting: Setting) -> None:
@@ -211,23 +249,6 @@ def _tell_of_chance(results: Sequence[Result], test: Dataset) -> None:
         )
 
 
-def _set_of_seed(candidate: Candidate, seed: int) -> SyntheticSet:
-    """The set that a training of this seed sees."""
-    one = candidate(seed) if callable(candidate) else candidate
-    return one if isinstance(one, SyntheticSet) else SyntheticSet.from_real(one)
-
-
-class _Row(NamedTuple):
-    """What is trained on under one name, and its hash for each seed."""
-
-    candidate: Candidate
-    hashes: tuple[str, ...]
-
-    def of_seed(self, seed: int) -> SyntheticSet:
-        """`_set_of_seed` of it."""
-        return _set_of_seed(self.candidate, seed)
-
-
 class _Job(NamedTuple):
     """A training: of which row, and what for a process of many there is to do.
 
@@ -235,14 +256,14 @@ class _Job(NamedTuple):
     processes, which do it as the training `divided`, another one where it depends on their number.
     """
 
-    row: _Row
+    row: Row
     work: float
     long: bool
     divided: _Key | None
 
 
 def _jobs(
-    rows: Mapping[str, _Row],
+    rows: Mapping[str, Row],
     protocol: EvalProtocol,
     setting: Setting,
     teachers: str | None,
@@ -272,7 +293,7 @@ def _jobs(
 
 
 def _accuracies(
-    rows: Mapping[str, _Row],
+    rows: Mapping[str, Row],
     protocol: EvalProtocol,
     setting: Setting,
     labelling: soft_labels.Labelling | None,
@@ -286,7 +307,7 @@ def _accuracies(
     missing = sorted((key for key in jobs if key not in done), key=lambda key: -jobs[key].work)
     by_all = _divided(jobs, missing, protocol, accelerator.num_processes)
     if labelling is not None:
-        labelling.prepare(_by_hash(rows), {key.images for key in missing}, labels)
+        labelling.prepare(by_hash(rows), {key.images for key in missing}, labels)
 
     def train(keys: Sequence[_Key], divided: str | None = None) -> list[Accuracy]:
         """Of some seeds of a student after their last step; `divided` is of one seed."""
@@ -375,37 +396,7 @@ def _trained(
     return done
 
 
-def _row(name: str, candidate: Candidate, protocol: EvalProtocol, test: Dataset) -> _Row:
-    """A set with its hash for each seed, checked against protocol and test set."""
-    hashes, forms = [], set()
-    for seed in range(protocol.seeds if callable(candidate) else 1):
-        labelled = _set_of_seed(candidate, seed)
-        require_comparable(labelled, test, name)
-        require_trainable(labelled, protocol, name)
-        if seed == 0:
-            _tell_of_empty_classes(labelled, name)
-        hashes.append(set_hash(labelled))
-        forms.add((len(labelled.labels), labelled.weights is None, labelled.soft_labels is None))
-    if protocol.together > 1 and len(forms) > 1:
-        raise InputError(
-            f"{name} has another number of images, or weights or soft labels, for each seed, and "
-            f"seeds are trained together ({protocol.together}) on sets that are alike; write "
-            "evaluate.together=1."
-        )
-    return _Row(candidate, tuple(hashes if callable(candidate) else hashes * protocol.seeds))
-
-
-def _tell_of_empty_classes(one: SyntheticSet, name: str) -> None:
-    empty = [repr(of) for of, count in zip(one.class_names, one.counts, strict=True) if not count]
-    if empty:
-        some = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")
-        ranks.warn(
-            f"the {name} set holds nothing of {len(empty)} of {len(one.counts)} classes ({some}), "
-            "which no student can learn from it."
-        )
-
-
-def _label_facts(labelling: soft_labels.Labelling | None, row: _Row) -> dict[str, object]:
+def _label_facts(labelling: soft_labels.Labelling | None, row: Row) -> dict[str, object]:
     """What the soft labels of a set are, as a result tells it; nothing of hard ones."""
     one = row.of_seed(0)
     if labelling is not None:
@@ -414,7 +405,7 @@ def _label_facts(labelling: soft_labels.Labelling | None, row: _Row) -> dict[str
     return {} if own is None else {"source": OWN, "label_bytes": own.nbytes}
 
 
-def _image_bytes(rows: Mapping[str, _Row]) -> dict[str, int | None]:
+def _image_bytes(rows: Mapping[str, Row]) -> dict[str, int | None]:
     """Bytes of the images of each set, counted once for all protocols; of drawn ones, the first."""
     found: dict[str, int | None] = dict.fromkeys(rows)
     for name, row in rows.items():
@@ -425,13 +416,7 @@ def _image_bytes(rows: Mapping[str, _Row]) -> dict[str, int | None]:
     return found
 
 
-def _by_hash(rows: Mapping[str, _Row]) -> dict[str, SyntheticSet]:
-    return {
-        digest: row.of_seed(seed) for row in rows.values() for seed, digest in enumerate(row.hashes)
-    }
-
-
-def _unseen(rows: Mapping[str, _Row], students: Sequence[str]) -> dict[str, set[str]]:
+def _unseen(rows: Mapping[str, Row], students: Sequence[str]) -> dict[str, set[str]]:
     """Students by set that it was not distilled with at any width; of baselines, that none was."""
     own = {
         name: networks_of(row.of_seed(0).provenance)

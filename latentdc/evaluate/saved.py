@@ -14,8 +14,8 @@ from latentdc.data.open import open_splits, preprocessing
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import with_baselines
 from latentdc.evaluate.class_numbers import check_numbers, open_classifier
-from latentdc.evaluate.evaluate import score_sets
-from latentdc.evaluate.setting import Setting
+from latentdc.evaluate.evaluate import check_sets, score_sets
+from latentdc.evaluate.setting import Setting, require_comparable
 from latentdc.preprocessing import Normalization, Preprocessing
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Prune, Recipe
@@ -58,7 +58,7 @@ def score_saved(
         name: _with_network(one, source, own)
         for (name, (one, _)), source, own in zip(opened.items(), sources, recipes, strict=True)
     }
-    _check_made(sets, sources, recipe)
+    _check_made(sets, sources, recipe, setting.test)
     coreset, wanted = None, list[str](recipe.evaluate.rows)
     rows = [row for row in ("distilled", "random") if row not in wanted] + wanted
     if not set(_OF_CORESET).isdisjoint(rows):
@@ -67,20 +67,21 @@ def score_saved(
             for row in set(rows) & set(_OF_CORESET):
                 ranks.warn(f"the row {row!r} is left out: {unshared}.")
             rows = [row for row in rows if row not in _OF_CORESET]
-    results = Results()
+    jobs = []
     for protocol in protocols:
         for group in _alike(sets, recipe):
             one, scored = next(iter(group.values())), protocol
             if recipe.evaluate.learned_lr:
                 scored = protocol.with_learned_lr(one.learned_lr)
             counts = one.counts
-            results += score_sets(
-                with_baselines(group, rows, counts, train=train, coreset=coreset),
-                scored,
-                replace(setting, normalization=_preprocessing(recipe, one, train, setting)),
-                ipc=-(-sum(counts) // len(counts)),
-                labels=labels,
-            )
+            rows_too = with_baselines(group, rows, counts, train=train, coreset=coreset)
+            seen = replace(setting, normalization=_preprocessing(recipe, one, train, setting))
+            jobs.append((rows_too, scored, seen, -(-sum(counts) // len(counts))))
+    for each, scored, seen, ipc in jobs[1:]:  # the first is checked as it begins
+        check_sets(each, scored, seen, ipc=ipc, labels=labels)
+    results = Results()
+    for each, scored, seen, ipc in jobs:
+        results += score_sets(each, scored, seen, ipc=ipc, labels=labels)
     if setting.accelerator.is_main_process:
         merge(output / EVALUATION, results)
         print(f"\n{to_text(results)}\n\nresults: {output / EVALUATION}")
@@ -117,10 +118,14 @@ def _with_network(one: SyntheticSet, source: SetSource, recipe: Recipe) -> Synth
 
 
 def _check_made(
-    sets: dict[str, SyntheticSet], sources: Sequence[SetSource], recipe: Recipe
+    sets: dict[str, SyntheticSet], sources: Sequence[SetSource], recipe: Recipe, test: Dataset
 ) -> None:
-    """Refuse sets without the learned rate that is asked for; tell of another whitening."""
+    """Refuse sets of other classes or sizes, or without the learned rate that is asked for.
+
+    Another whitening is told.
+    """
     for (name, one), source in zip(sets.items(), sources, strict=True):
+        require_comparable(one, test, name)
         if recipe.evaluate.learned_lr and one.learned_lr is None:
             raise InputError(
                 f"evaluate.learned_lr is set, but the set {name} has no learned lr; score it with "

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -164,6 +165,32 @@ def test_a_learned_rate_is_refused_before_any_training_where_it_cannot_be_taken(
     call = [str(run / "mtt"), str(run), *QUICK, "protocol=dm", "--output", str(run / "both")]
     assert f"the set {run.name} has no learned lr; score it with" in wrong(capsys, *call)
     assert not list((run / "both").glob("trainings/*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["wide"], "the wide set has images of 16x16 px, the test set 8x8"),
+        (["few"], "the few set has 3 classes"),
+        (["protocol=[quick,rded]"], "ImageNet-1k has no class '0'"),
+        (["protocol=[quick,pca]", "protocol.pca.views.cells=3"], "has mosaics of 2 x 2"),
+        (["protocol=[quick,dm]", "protocol.dm.infobatch=0.5"], "weighs its images, and infobatch"),
+    ],
+)
+def test_a_later_set_or_protocol_is_refused_before_the_first_is_trained_on(
+    run, capsys, monkeypatch, words, told
+):
+    monkeypatch.chdir(run)
+    made = SyntheticSet.from_pretrained("synthetic")
+    recipe = Path("synthetic/recipe.yaml").read_text()
+    weights = torch.ones(len(made))
+    replace(made, grid=2, weights=weights).save_pretrained("first/synthetic", recipe=recipe)
+    for name, data in {"wide": Data(), "few": Data(resolution=8, classes=["0", "1", "2"])}.items():
+        real = SyntheticSet.from_real(random_images(open_splits(data)[0], 1, seed=1))
+        real.save_pretrained(f"{name}/synthetic", recipe=recipe)
+    call = ["first", *QUICK, "evaluate.rows=[distilled,random]", "--output", "there"]
+    assert told in wrong(capsys, *call, *words)
+    assert not list(Path("there").glob("trainings/*"))
 
 
 def test_a_set_that_is_scored_with_another_whitening_than_it_was_made_for_is_told(run, capsys):
