@@ -56,6 +56,10 @@ def check(recipe: Recipe) -> None:
         f"{protocol.name} crops in cells of {cells} x {cells}; write evaluate.changes="
         f"[views.cells={grid}], or views.cells=null to crop from whole mosaics.",
     )
+    require(
+        not (recipe.samples and recipe.sampling.weights) or protocol.infobatch is None,
+        "sampling.weights=true weighs the images, and infobatch has weights of its own; take one.",
+    )
     if recipe.evaluate.learned_lr:
         protocol.with_learned_lr(recipe.objective.trajectory.lr_student)
 

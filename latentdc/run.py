@@ -41,6 +41,7 @@ from latentdc.results.tables import to_text
 from latentdc.run_folder import CHECKPOINTS, CORESET, GRID, SET, claim_folder
 from latentdc.run_parts import (
     Parts,
+    check_selected,
     evaluation_setting,
     method_context,
     open_parts,
@@ -152,6 +153,7 @@ def _coreset(
         check_match(counts, parts.prior, parts.objective, settings, context, steps=steps)
     if not made:
         check_data(recipe.method.kind, counts, parts.prior, recipe.settings, context)
+        check_selected(parts, context)
     if "coreset" in recipe.evaluate.rows:
         require_enough_images(counts, recipe.ipc)
     if "random" in recipe.evaluate.rows:

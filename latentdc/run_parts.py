@@ -18,7 +18,7 @@ from latentdc.data.open import open_used, preprocessing, whole_pictures
 from latentdc.errors import InputError
 from latentdc.evaluate.class_numbers import check_numbers, open_classifier
 from latentdc.evaluate.loading import recipe_protocol
-from latentdc.evaluate.setting import Setting
+from latentdc.evaluate.setting import Setting, require_trainable
 from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.experts.files import ExpertFiles, ReplayBuffers, open_experts
 from latentdc.experts.training import training_snapshots
@@ -218,6 +218,19 @@ def with_snapshots(context: Context, coreset: Dataset, parts: Parts, trainings: 
             accelerator=context.accelerator,
         ),
     )
+
+
+def check_selected(parts: Parts, context: Context) -> None:
+    """Refuse sets, of which images are chosen, that the protocol could not train on."""
+    recipe, opened = parts.recipe, context.open_set
+    if recipe.method.kind != "selection" or not recipe.evaluate.rows or opened is None:
+        return
+    pool, start = recipe.selection.pool, recipe.selection.start
+    for name in (pool, start):
+        if name is not None:
+            one = opened(name)  # of two sets with other grids the sum has none
+            one = one if start is None else replace(one, grid=None)
+            require_trainable(one, parts.protocol, name)
 
 
 # ---- What lies at the paths of a recipe ----

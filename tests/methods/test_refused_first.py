@@ -33,6 +33,7 @@ SAMPLING = [
 CENTRES = "sampling.anchors.kind=centres"
 SELECTION = ["method.kind=selection", "data.resolution=16", "prune={score: el2n, keep: 0.2}"]
 MODE = "{scale: 1, window: [0, 2]}}"
+INFOBATCH = ["evaluate.rows=[distilled,random]", "evaluate.changes=[infobatch=0.5]"]
 KIND = "selection.select.kind=confidence"
 
 
@@ -60,6 +61,10 @@ def empty_folder(tmp_path, monkeypatch):
             ["sampling.start=anchors", "sampling.anchors.kind=gaussian", "prune.keep=0.001"],
             "a deviation is taken of 2 or more different images of each class, and '0' has 1; "
             "lower sampling.anchors.outliers, or keep more (prune.keep).",
+        ),
+        (
+            [CENTRES, "sampling.weights=true", "evaluate.changes=[infobatch=0.5]"],
+            "sampling.weights=true weighs the images, and infobatch has weights of its own",
         ),
         (["sampling.own=[{kind: math:sqrt}]"], "sampling.own.0.kind"),
         (["sampling.learnability={scale: 1, start: ./nowhere}"], "no synthetic set './nowhere'"),
@@ -166,6 +171,7 @@ def test_what_a_prior_lacks_is_refused_by_the_dry_run_too(capsys, overrides, tol
         (["selection.start=made", KIND, "ipc=2"], "selection.start has 2 of each class, and"),
         (["selection.start=made", KIND, "ipc=31"], "the core set has 28 candidates"),
         (["selection.start=soft", KIND, "ipc=3"], "the set in selection.start has soft labels"),
+        (["selection.pool=soft", *INFOBATCH], "soft set has soft labels, and infobatch judges"),
         (
             ["method.kind=rded", "ipc=8"],
             "RDED chooses 32 crops of different images of class '0', and its pool has 28",
