@@ -148,8 +148,8 @@ def run(options: argparse.Namespace) -> None:
         published, code = _chosen(published, students), code | {*filter(is_own, students)}
     jobs = _jobs(published, path, options.seeds, code)
     for protocol, _ in jobs:
-        print(_cost(protocol, synthetic, recipe, options.tflops))
-    print(_opening(synthetic, recipe))
+        cli.print_result(_cost(protocol, synthetic, recipe, options.tflops))
+    cli.print_result(_opening(synthetic, recipe))
     if not options.dry_run:
         _compare(jobs, synthetic, recipe)
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from latentdc import cli, verify
+from latentdc import cli, ranks, verify
 from latentdc.data.dataset import random_images
 from latentdc.data.open import open_splits
 from latentdc.evaluate import load_protocol
@@ -84,6 +84,18 @@ def test_a_number_that_does_not_hold_ends_with_code_1(published, capsys):
     changed(published, boast)
     line = refusal(capsys, [published, "--seeds", 3], code=1)
     assert line == "latentdc: error: the accuracy of convnet3@8 does not hold here."
+
+
+def test_the_main_process_alone_tells_costs_and_recipes(published, capsys, monkeypatch):
+    calls = [
+        ["verify", str(published), "--dry-run"],
+        ["evaluate", str(published), "--print-config"],
+    ]
+    for rank, told in ((0, True), (1, False)):
+        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        for call in calls:
+            cli.main(call)
+            assert (capsys.readouterr().out != "") == told
 
 
 def test_a_dry_run_stops_at_the_cost(published, capsys, untrained):

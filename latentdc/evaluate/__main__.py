@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
             "protocol.labels.source=stored to one with soft labels."
         )
     if options.print_config:
-        print("---\n".join(map(config.to_yaml, [recipe, *protocols])), end="")
+        cli.print_result("---\n".join(map(config.to_yaml, [recipe, *protocols])).rstrip("\n"))
         return
     if options.recipe is None and "data.source" not in given:
         ranks.say("note", f"test data: {recipe.data.source}, by the set's own recipe")

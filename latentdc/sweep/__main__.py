@@ -49,8 +49,8 @@ def run(options: argparse.Namespace) -> None:
     wanted = spec.wanted_points(cells, sweep, only)
     if options.print_config:
         for point in wanted:
-            print(f"{'/'.join(point)}: {' '.join(sweep.changes(point))}")
-        print(counted(len(wanted), "cell"))
+            cli.print_result(f"{'/'.join(point)}: {' '.join(sweep.changes(point))}")
+        cli.print_result(counted(len(wanted), "cell"))
         return
     first = next(iter(cells.values()))
     folder = cli.run_folder(first.output, stem)
