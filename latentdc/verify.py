@@ -316,6 +316,7 @@ def _compare(jobs: Sequence[_Job], synthetic: "SyntheticSet", recipe: "Recipe") 
     from latentdc.data.open import open_splits, preprocessing
     from latentdc.evaluate.evaluate import check_sets, score_sets
     from latentdc.evaluate.setting import Setting
+    from latentdc.evaluate.teachers import require_given_teachers
     from latentdc.modes import precision_put_back
     from latentdc.synthetic.synthetic_set import set_hash
 
@@ -332,6 +333,7 @@ def _compare(jobs: Sequence[_Job], synthetic: "SyntheticSet", recipe: "Recipe") 
                 test=test, normalization=seen, accelerator=accelerator, train=train, folder=folder
             )
             for protocol, rows in jobs[1:]:  # the first is checked as it begins
+                require_given_teachers(protocol, setting)
                 check_sets({"verified": synthetic}, protocol, setting, ipc=rows[0].ipc)
             for protocol, rows in jobs:
                 found = score_sets({"verified": synthetic}, protocol, setting, ipc=rows[0].ipc)

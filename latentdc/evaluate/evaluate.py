@@ -23,7 +23,6 @@ from latentdc.evaluate.baselines import (
     set_of_seed,
 )
 from latentdc.evaluate.setting import Accuracy, Setting, accuracy, protocol_for
-from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.evaluate.training import train_together
 from latentdc.images import kind_of
 from latentdc.modes import in_plain_modes
@@ -174,13 +173,12 @@ def check_sets(
     ipc: int | None = None,
     labels: Path | None = None,
 ) -> None:
-    """Refuse what `score_sets` would refuse of these, as far as nothing is trained for it.
+    """Refuse what `score_sets` would refuse of these, but for teachers, before anything is trained.
 
     For the later of several calls, before hours of the first.
     """
     _, _, images = _first(sets, setting, ipc)
-    protocol, _ = _checked(sets, images, protocol, setting, labels)
-    require_given_teachers(protocol, setting)
+    _checked(sets, images, protocol, setting, labels)
 
 
 def _first(

@@ -16,6 +16,7 @@ from latentdc.evaluate.baselines import with_baselines
 from latentdc.evaluate.class_numbers import check_numbers, open_classifier
 from latentdc.evaluate.evaluate import check_sets, score_sets
 from latentdc.evaluate.setting import Setting, require_comparable
+from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.preprocessing import Normalization, Preprocessing
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Prune, Recipe
@@ -77,7 +78,9 @@ def score_saved(
             rows_too = with_baselines(group, rows, counts, train=train, coreset=coreset)
             seen = replace(setting, normalization=_preprocessing(recipe, one, train, setting))
             jobs.append((rows_too, scored, seen, -(-sum(counts) // len(counts))))
-    for each, scored, seen, ipc in jobs[1:]:  # the first is checked as it begins
+    for protocol in protocols[1:]:  # the first is checked as it begins
+        require_given_teachers(protocol, setting)
+    for each, scored, seen, ipc in jobs[1:]:
         check_sets(each, scored, seen, ipc=ipc, labels=labels)
     results = Results()
     for each, scored, seen, ipc in jobs:
