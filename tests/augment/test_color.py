@@ -46,6 +46,13 @@ def test_an_operation_is_that_of_torchvisions_randaugment(kind, sign):
     assert (ours.int() - expected.int()).abs().max() <= 1  # their magnitudes are float32
 
 
+def test_posterized_images_have_as_many_bits_as_torchvisions_at_every_magnitude():
+    magnitudes, _ = v2.RandAugment()._AUGMENTATION_SPACE["Posterize"]
+    for magnitude, bits in enumerate(magnitudes(31, 16, 16).tolist()):
+        ours = color.OPERATIONS["posterize"](LEVELS, magnitude / 30)
+        assert torch.equal(ours, tv.posterize(LEVELS, int(bits)))
+
+
 def test_every_image_has_operations_of_its_own():
     draws = torch.stack([torch.arange(28.0) % 14, torch.full((28,), 0.3)], dim=1)[:, None]
     draws[14:, :, 1] *= -1

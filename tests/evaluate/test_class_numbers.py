@@ -38,6 +38,9 @@ def test_chance_is_the_largest_class_and_a_few_classes_that_happen_to_stay():
     assert not beyond_chance(three_stay[labels], labels, 10)  # 30 % of the images, 3 classes
     half = torch.where(torch.arange(200) % 2 == 0, labels, (labels + 3) % 10)
     assert beyond_chance(half, labels, 10)
+    uneven = torch.tensor([0] * 90 + [1] * 5 + [2] * 5)  # 50 % named rightly, below the largest
+    named = torch.tensor([0] * 44 + [1, 2] * 23 + [1, 1, 1, 0, 0] + [2, 2, 2, 0, 0])
+    assert not beyond_chance(named, uneven, 3)
     few = torch.tensor([0, 1, 1])
     assert beyond_chance(few, few, 2) and not beyond_chance(torch.tensor([0, 0, 0]), few, 2)
 

@@ -75,6 +75,10 @@ def test_a_student_that_learned_no_set_is_told_of_and_one_that_learned_any_is_no
         printed = capsys.readouterr().err
         for name in found:
             assert (f"warning: {name} {told}" in printed) == (name not in learned)
+    rows = [TEST.members(0), TEST.members(1)[:2], TEST.members(2)[:3]]
+    found["convnet3@4"] = 0.5  # more than one of three classes, and less than the largest
+    evaluate_sets(stripes(12), TEST.select(torch.cat(rows)), TWO, **OPTIONS)
+    assert "convnet3@4 is at chance (66.67%) in every row" in capsys.readouterr().err
 
 
 def test_classes_that_a_set_holds_nothing_of_are_told(capsys, trainings):
@@ -248,14 +252,22 @@ def test_random_rows_have_as_many_images_of_each_class_as_the_set():
     assert found["random"].hashes == (set_hash(random_images(TRAIN, [1, 0, 3], 0)),)
     assert found["random"].counts == found["uneven"].counts is not None
     assert found["random"].ipc == 2  # 4 images of 3 classes
+    turned = TRAIN.select(torch.cat([TRAIN.members(0)[:3], TRAIN.members(2)[:1]]))
+    (other,) = evaluate_sets({"turned": turned}, TEST, ONE, **OPTIONS)
+    assert other.counts != found["uneven"].counts  # other classes have these numbers
 
 
 def test_bytes_of_small_sets_stand_beside_their_numbers():
-    one = stripes(6, seed=5)
-    sets = with_baselines({"distilled": one}, ["distilled", "random", "full"], 2, train=TRAIN)
-    found = by_set(evaluate_sets(sets, TEST, ONE, **OPTIONS))
+    one, flat = stripes(6, seed=5), TRAIN.images.clone()
+    flat[::2] = 0  # so that random images of each seed have other bytes
+    train = replace(TRAIN, images=flat)
+    sets = with_baselines({"distilled": one}, ["distilled", "random", "full"], 2, train=train)
+    found = by_set(evaluate_sets(sets, TEST, protocol(steps=1), **OPTIONS))
     png = sum(len(encode(image)) for image in one.images)
-    random = sum(len(encode(image)) for image in random_images(TRAIN, 2, 0).images)
+    random, other = (
+        sum(len(encode(image)) for image in random_images(train, 2, seed).images) for seed in (0, 1)
+    )
+    assert random != other
     assert [result.image_bytes for result in found.values()][::-1] == [png, random, None]
 
 

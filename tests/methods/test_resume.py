@@ -75,6 +75,13 @@ def test_the_last_two_checkpoints_stay_whole_after_a_run(tmp_path):
     assert facts["processes"] == 1 and facts["threads"] == torch.get_num_threads()
 
 
+def test_a_damaged_checkpoint_is_none_of_the_last_two_of_a_run_that_went_on_before_it(tmp_path):
+    setup.run(tmp_path)
+    (tmp_path / "checkpoints/step-00000010/state.json").write_text("{}")
+    setup.run(tmp_path, steps=9, checkpoint_every=2)  # from step 5 on
+    assert [path.name for path in whole_checkpoints(tmp_path)] == ["step-00000008", "step-00000009"]
+
+
 def whole_checkpoints(folder):
     return checkpoint.whole(folder / "checkpoints")
 
