@@ -12,6 +12,7 @@ from latentdc.evaluate.evaluate import evaluate_sets, score_sets
 from latentdc.evaluate.setting import Accuracy
 from latentdc.preprocessing import Normalization
 from latentdc.ranks import warn
+from latentdc.recipe.labels import Views
 from latentdc.synthetic import SyntheticSet, files
 from latentdc.synthetic.files import encode
 from latentdc.synthetic.synthetic_set import set_hash
@@ -157,6 +158,31 @@ def test_a_set_may_be_drawn_for_each_seed_and_equal_sets_are_trained_on_once(tra
     assert found["one"].hashes == (set_hash(drawn(0)), set_hash(drawn(1)))
     assert found["fixed"].accuracies[0] == found["one"].accuracies[0]
     assert sorted(trainings) == [("convnet3@4", 0), ("convnet3@4", 1), ("convnet3@4", 1)]
+
+
+def test_a_set_is_trained_in_its_own_cells_and_scored_on_the_part_that_the_protocol_crops(
+    monkeypatch,
+):
+    cells, crops = {}, []
+
+    def training(sets, student, own, *_, **__):
+        cells[sets[0].grid] = own.views.cells
+        return [student]
+
+    def scoring(network, setting, *, crop):
+        crops.append(crop)
+        return Accuracy(0.5, None)
+
+    monkeypatch.setattr(evaluate, "train_together", training)
+    monkeypatch.setattr(evaluate, "accuracy", scoring)
+    data = stripes(12)
+    sets = {
+        f"grid {grid}": SyntheticSet(data.images, data.labels, data.class_names, grid=grid)
+        for grid in (1, 2)
+    }
+    chosen = protocol(seeds=1, views=Views(crop=(0.5, 1.0), cells=2), test_crop=0.75)
+    evaluate_sets(sets, TEST, chosen, **OPTIONS)
+    assert cells == {1: None, 2: 2} and crops == [0.75, 0.75]
 
 
 def test_a_seed_trains_on_the_set_that_was_drawn_for_it(monkeypatch):

@@ -100,6 +100,26 @@ def test_a_step_on_a_set_with_weights_goes_along_the_weighed_gradient():
     assert_same(train(replace(data, weights=7 * weights), **settings), trained)
 
 
+def test_a_mixed_image_weighs_as_its_two_images_do_by_their_shares():
+    weights, seen = torch.arange(1.0, 13.0), Views(mix="mixup")
+    data = replace(SyntheticSet.from_real(stripes(12)), weights=weights)
+    settings = {"steps": 1, "batch": 12, "lr": 0.05, "weight_decay": 0, "schedule": "constant"}
+    trained = train(data, seed=5, views=seen, **settings)
+    student = new_network("convnet3@4", "student", num_classes=3, resolution=8, seed=5)
+    draws = draw_views(seen, count=12, size=8, seed=5, epoch=0)
+    kept, partner = draws["kept"], draws["partner"]
+    own, classes = weights / weights.mean(), F.one_hot(data.labels).float()
+    mixed = kept * own + (1 - kept) * own[partner]
+    targets = kept[:, None] * classes + (1 - kept[:, None]) * classes[partner]
+    shown = view(data.images, torch.arange(12), draws, torch.device("cpu"))
+    losses = -(targets * student(NORMALIZATION(shown)).log_softmax(dim=1)).sum(dim=1)
+    gradients = torch.autograd.grad((mixed * losses).mean(), student.parameters())
+    for new, old, gradient in zip(
+        trained.parameters(), student.parameters(), gradients, strict=True
+    ):
+        torch.testing.assert_close(new, old - 0.05 * gradient)
+
+
 def test_the_learning_rate_follows_the_schedule_in_updates_of_several_steps():
     data = stripes(12)
     trained = train(data, steps=6, batch=6, lr=0.1, schedule="warmup-cosine", update_every=2)
@@ -241,7 +261,8 @@ def test_a_soft_weight_multiplies_the_soft_loss_alone():
     divergence = (p * (p / q).log()).sum() / 2
     hard = F.cross_entropy(logits, labels)
     torch.testing.assert_close(loss(), divergence)
-    torch.testing.assert_close(loss(soft_weight=4.0), 4 * divergence)
+    for weight in (4.0, 0.5):
+        torch.testing.assert_close(loss(soft_weight=weight), weight * divergence)
     weighted = loss(soft_weight=4.0, hard_weight=0.5)
     torch.testing.assert_close(weighted, 4 * divergence + 0.5 * hard)
 

@@ -119,6 +119,10 @@ def test_images_of_a_pool_are_chosen_by_a_classifier_of_the_real_ones():
     members = POOL.images[POOL.labels == 0]
     brightest = members[:, 0, 0, 0].float().argsort(descending=True, stable=True)
     assert torch.equal(made.images[:3], members[brightest[:3]])
+    for label in (1, 2):  # which the classifier tells by what is dark
+        members = POOL.images[POOL.labels == label]
+        darkest = members[:, 0, 0, 0].argsort(stable=True)
+        assert torch.equal(made.images[made.labels == label], members[darkest[:3]])
     assert made.provenance == {"pool": "pool", "candidates": 30}
 
 

@@ -12,7 +12,15 @@ from latentdc.data.dataset import random_images
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError
 from latentdc.metrics.__main__ import main
-from latentdc.metrics.measure import Wanted, decoder_bytes, measure_saved, measure_set, to_text
+from latentdc.metrics.measure import (
+    Wanted,
+    decoder_bytes,
+    measure_saved,
+    measure_set,
+    seen_by,
+    to_text,
+)
+from latentdc.networks import new_network
 from latentdc.priors.load import load_prior
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Data, PriorSettings, Recipe
@@ -83,6 +91,14 @@ def test_a_saved_set_stands_beside_random_images_and_its_decoder(saved):
     assert content["ipc"] == 1 and content["sets"]["random"]["images"] == 10
     png = content["sets"]["distilled"]["storage"]["images/png"]
     assert f"{png:,}" in to_text(content)
+
+
+def test_a_set_is_seen_in_eval_mode():
+    one = SyntheticSet.from_real(stripes(9))
+    network = new_network("resnet20@2", num_classes=3, resolution=8, seed=0)
+    classifier = Classifier(network, lambda images: images)
+    evaluated = seen_by(classifier.eval(), one, torch.device("cpu"))
+    assert seen_by(classifier.train(), one, torch.device("cpu")) == evaluated
 
 
 def test_random_images_are_as_many_of_each_class_as_the_set_has(saved):

@@ -369,3 +369,17 @@ def test_a_classifier_of_real_images_is_trained_where_a_sampler_wants_it(tmp_pat
         )
         student = trained_as_long(scorer, colours(8), 32, **settings)
     assert share > 0.7 and not found.training and not student.training
+
+
+def test_a_student_of_few_images_takes_as_many_steps_as_one_of_all(monkeypatch):
+    taken, loss = [], ScorerTraining._loss
+
+    def noting(self, forward, step):
+        taken.append(step)
+        return loss(self, forward, step)
+
+    monkeypatch.setattr(ScorerTraining, "_loss", noting)
+    scorer = Scorer(network="convnet3@4", epochs=3, lr=0.1, batch=4, infobatch=0.5)
+    settings = {"normalization": HALF, "seed": 0, "accelerator": Accelerator()}
+    trained_as_long(scorer, colours(6), 30, **settings)
+    assert len(taken) == 3 * 8  # of 2 in an epoch on the few

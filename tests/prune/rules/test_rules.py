@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
+from latentdc.prune import score
 from latentdc.prune.prune import choose_coreset
+from latentdc.prune.rules.dynamics import held_out_parts
 from latentdc.prune.score import score_dataset
 from latentdc.recipe import Prune, RuleSettings, Scorer
 from latentdc.recipe.rules import RULES, require_rule
@@ -70,6 +72,24 @@ LABEL_RULES = [
     *("loss", "el2n", "grand", "grand_full", "aum", "aum_probability", "forgetting"),
     "distance",
 ]
+
+
+def test_a_training_of_memorization_sees_nothing_that_it_holds_out(monkeypatch):
+    seen, make = [], score.ScorerTraining
+
+    def noting(*given, rows=None, **named):
+        seen.append(rows)
+        return make(*given, rows=rows, **named)
+
+    monkeypatch.setattr(score, "ScorerTraining", noting)
+    monkeypatch.setattr(score, "refuse_chance", lambda *_: None)
+    scorer, train = Scorer(network="convnet3@16", epochs=1, lr=0.03, batch=8), colours(32)
+    prune = Prune(score="memorization", scorer=scorer, rules=RuleSettings(subsets=4))
+    score_dataset(train, prune, seed=3)
+    held_out = held_out_parts(train.labels, train.hashes, 4, 3)
+    rows = [some.tolist() for some in seen if some is not None]
+    assert rows == [(~part).nonzero().flatten().tolist() for part in held_out]
+    assert all(part.any() for part in held_out)
 
 
 @pytest.mark.parametrize("name", LABEL_RULES)
