@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from latentdc.errors import InputError
 from latentdc.evaluate.evaluate import evaluate_sets
@@ -12,7 +13,7 @@ from latentdc.preprocessing import Normalization
 from latentdc.recipe.labels import Views
 from latentdc.synthetic import SyntheticSet
 from tests.evaluate.test_soft_labels import opened, softly
-from tests.evaluate.toys import TEST, protocol, stripes
+from tests.evaluate.toys import TEST, protocol, setting, stripes
 
 CONFINED = protocol(views=Views(crop=(0.08, 1.0), cells=2))
 OPEN = replace(CONFINED, views=replace(CONFINED.views, cells=None))
@@ -76,6 +77,19 @@ def test_a_training_is_named_by_what_it_saw(tmp_path):
     assert len(names) == 2  # single and real ones are the same images, seen the same way
     assert sorted(CONFINED.hash in name for name in names) == [False, True]
     assert found["single"] == found["real"]
+
+
+def test_a_training_is_named_by_all_that_surrounds_it(monkeypatch):
+    names = {
+        "plain": setting().hash(None, {}),
+        "test": setting(stripes(30, seed=2)).hash(None, {}),
+        "normalization": setting(normalization=Normalization((0.4,) * 3)).hash(None, {}),
+        "teachers": setting().hash("teachers", {}),
+        "processes": setting().hash(None, {"processes": 2}),
+    }
+    monkeypatch.setattr(Accelerator, "mixed_precision", "bf16")
+    names["precision"] = setting().hash(None, {})
+    assert len({*names.values()}) == len(names)
 
 
 def test_stored_labels_of_single_images_are_of_whole_crops(tmp_path):

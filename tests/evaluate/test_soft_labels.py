@@ -71,6 +71,9 @@ def test_a_store_depends_on_set_views_and_teachers_but_not_on_loss_or_batch(fold
     flipped = replace(softly("stored"), views=replace(VIEWS, flip=False))
     assert opened(flipped, folder).store("a", SMALL) != one
     assert opened(softly("stored"), folder).store("b", SMALL) != one
+    for form in ({"precision": "uint8"}, {"top": 2}, {"epochs": 1}):
+        other = replace(softly("stored"), labels=replace(softly("stored").labels, **form))
+        assert opened(other, folder).store("a", SMALL) != one
 
 
 def test_a_store_depends_on_what_teachers_see(folder, tmp_path):
@@ -126,6 +129,24 @@ def test_a_store_depends_on_the_code_of_teachers_of_ones_own(tmp_path, monkeypat
         found.append(opened(replace(some, labels=labels), tmp_path / "rows").store("a", SMALL))
     sys.modules.pop("own_teacher_for_test", None)
     assert found[0] != found[1]
+
+
+def test_a_teacher_is_trained_once_on_each_set_of_real_images_in_views_that_are_not_mixed(
+    tmp_path, monkeypatch
+):
+    seen = []
+
+    def training(one, network, learning, *_, **__):
+        seen.append((set_hash(one), learning.views))
+        return new_network(network, num_classes=3, resolution=8, seed=0)
+
+    monkeypatch.setattr(teachers, "train_student", training)
+    some = softly("online").resolve(9, 3)
+    for train in (TRAIN, stripes(60, seed=4), TRAIN):
+        surround = setting(train=train, folder=tmp_path / "rows")
+        open_teacher(some.labels.teachers[0], some, surround)
+    plain = replace(VIEWS, mix=None)
+    assert seen == [(set_hash(TRAIN), plain), (set_hash(stripes(60, seed=4)), plain)]
 
 
 def test_a_teacher_that_was_trained_in_another_precision_is_not_taken(tmp_path):
