@@ -140,7 +140,9 @@ def _coreset(
         path = path if prune.coreset is None else Path(prune.coreset)
     kept = None
     if path is not None:
-        read = partial(kept_coreset, prune=prune) if chosen else Coreset.load
+        precision = precision_of(accelerator) if experts is None else None
+        again = partial(kept_coreset, prune=prune, precision=precision)
+        read = again if chosen else Coreset.load
         kept = runtime.main_first(accelerator, partial(read, path, train))
         counts = dict(zip(kept.class_names, kept.different_counts(), strict=True))
     else:

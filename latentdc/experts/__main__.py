@@ -95,7 +95,8 @@ def _train(recipe: Recipe, folder: Path) -> None:
     normalization = runtime.main_first(accelerator, lambda: preprocessing(data, train))
     there = runtime.broadcast((folder / run_folder.CORESET).is_file())
     if there and prune.coreset is None:
-        read = partial(kept_coreset, folder / run_folder.CORESET, train, prune)
+        path = folder / run_folder.CORESET
+        read = partial(kept_coreset, path, train, prune, precision_of(accelerator))
         kept = runtime.main_first(accelerator, read)
     else:
         plain = plain_preprocessing(data, train)

@@ -72,6 +72,7 @@ def _reported(prune: Prune) -> Prune:
 def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc import runtime
     from latentdc.data.open import open_splits, plain_preprocessing
+    from latentdc.modes import precision_of
     from latentdc.prune.prune import keep_coreset, kept_coreset, prune_dataset
     from latentdc.prune.report import write_report
     from latentdc.prune.score import score_dataset
@@ -87,7 +88,7 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
         "folder": folder,
     }
     if runtime.broadcast(path.is_file()):
-        read = partial(kept_coreset, path, train, recipe.prune)
+        read = partial(kept_coreset, path, train, recipe.prune, precision_of(accelerator))
         coreset = runtime.main_first(accelerator, read)
     else:
         coreset = prune_dataset(train, recipe.prune, test, **given)

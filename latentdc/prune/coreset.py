@@ -37,7 +37,8 @@ class Coreset:
         keep: share of each class.
         dataset: source and split it was made from.
         data_hash: `Dataset.hash` of all training images of the run that keeps it; None elsewhere.
-        inputs: hash of what lay at each path that it was chosen by, by its key in a recipe.
+        inputs: hash of what lay at each path that it was chosen by, by its key in a recipe; and the
+            `precision` of a network that scored the images.
 
     Examples:
         >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))

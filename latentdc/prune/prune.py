@@ -10,7 +10,7 @@ from torch import Tensor
 from latentdc import arguments, io, ranks, runtime, training
 from latentdc.data.dataset import Dataset, different_rows
 from latentdc.errors import InputError
-from latentdc.modes import in_plain_modes
+from latentdc.modes import in_plain_modes, precision_of
 from latentdc.preprocessing import Unwhitened
 from latentdc.prune import select
 from latentdc.prune.coreset import Coreset
@@ -18,7 +18,7 @@ from latentdc.prune.features import FEATURES
 from latentdc.prune.foreign import read_scores
 from latentdc.prune.rules.sampling import random_scores
 from latentdc.prune.rules.sets import require_few, require_few_groups
-from latentdc.prune.score import Scoring, check_arguments, scored
+from latentdc.prune.score import PASSES, Scoring, check_arguments, scored
 from latentdc.prune.score_table import ScoreTable
 from latentdc.recipe import Prune
 from latentdc.recipe.identity import file_digest
@@ -77,7 +77,7 @@ def prune_dataset(
     seed = scoring.seed
 
     def chosen() -> Coreset:
-        inputs = _inputs_of(prune, train, table)
+        inputs = _inputs_of(prune, train, precision_of(scoring.accelerator), table)
         return replace(_chosen(table, train, prune, seed), inputs=inputs)
 
     return runtime.main_alone(scoring.accelerator, chosen)
@@ -204,12 +204,17 @@ def _check_budget(prune: Prune, train: Dataset) -> None:
             )
 
 
-def _inputs_of(prune: Prune, train: Dataset, table: ScoreTable | None = None) -> dict[str, str]:
+def _inputs_of(
+    prune: Prune, train: Dataset, precision: str | None, table: ScoreTable | None = None
+) -> dict[str, str]:
     """Hash of what lies at the paths that a choice looks at, by key; those that are gone have none.
 
     Of a file of scores the columns of the rule count, in no order; `table` is what was read of it.
+    The precision stands beside them where a network's outputs decide; None leaves it out.
     """
     rule, weights, found = RULES[prune.score], prune.scorer.weights, {}
+    if precision is not None and _asks_network(prune, train):
+        found["precision"] = precision
     if prune.scores is not None and Path(prune.scores).is_file():
         ranks_by = prune.base_of(prune.score) or prune.score
         table = table or read_scores(Path(prune.scores), train, ranks_by)
@@ -230,18 +235,30 @@ def _inputs_of(prune: Prune, train: Dataset, table: ScoreTable | None = None) ->
     return found
 
 
+def _asks_network(prune: Prune, train: Dataset) -> bool:
+    """Whether a choice depends on what a network says of the images now."""
+    rules = RULES[prune.score], RULES[prune.base_of(prune.score) or prune.score]
+    given = prune.features is not None or train.kind == "vectors"
+    return prune.scores_images and any(
+        rule.stage in PASSES | {"subsets"} or (rule.needs_features and not given) for rule in rules
+    )
+
+
 def keep_coreset(path: Path, coreset: Coreset, train: Dataset) -> None:
     """Write a run's core set, and of which training images it is, where it has none yet."""
     if not path.exists():
         replace(coreset, data_hash=train.hash).save(path)
 
 
-def kept_coreset(path: Path, train: Dataset, prune: Prune) -> Coreset:
+def kept_coreset(path: Path, train: Dataset, prune: Prune, precision: str | None) -> Coreset:
     """The core set of a run that goes on, with the data and the file that it began with.
+
+    `precision` is the run's, None where others chose the core set.
 
     Raises:
         InputError: as `Coreset.load`, or images were added or exchanged since, or `prune.coreset`
-            or a file that it was chosen by has become another one.
+            or a file that it was chosen by has become another one, or a network scored the images
+            in another precision.
     """
     kept, given = Coreset.load(path, train), prune.coreset
     advice = "give this run a folder of its own with output=..."
@@ -256,9 +273,15 @@ def kept_coreset(path: Path, train: Dataset, prune: Prune) -> Coreset:
             f"{path} was kept of other training images (hash {kept.data_hash}) than the "
             f"{len(train)} that {train.name} has now ({train.hash}); {advice}"
         )
-    now = {} if given is not None or not kept.inputs else _inputs_of(prune, train)
+    now = {} if given is not None or not kept.inputs else _inputs_of(prune, train, precision)
     for key, name in now.items():
-        if kept.inputs.get(key, name) != name:
+        known = kept.inputs.get(key, name)
+        if known != name and key == "precision":
+            raise InputError(
+                f"{path} was chosen by scores in precision {known!r}, and this run has {name!r}; "
+                f"launch as before, or {advice}, and prune.coreset={path} to keep the choice."
+            )
+        if known != name:
             raise InputError(
                 f"{key} names a file of other contents than the one that {path} was chosen by; "
                 f"bring that back, or {advice}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from latentdc.networks.build import new_network
@@ -183,6 +184,24 @@ def test_a_core_set_is_not_one_of_files_that_were_exchanged_since(pets, monkeypa
     with pytest.raises(SystemExit, match="2"):
         prune(["quick.yaml", *words])
     assert f"{key} names a file of other contents" in capsys.readouterr().err
+
+
+def test_a_core_set_is_not_one_of_scores_in_another_precision(pets, monkeypatch, capsys):
+    monkeypatch.setattr(score, "refuse_chance", lambda *_: None)
+    scorer = "prune.scorer={network: convnet3@8, epochs: 1}"
+    words = [scorer, "prune.score=loss", "prune.keep=0.5"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Accelerator, "mixed_precision", "bf16")
+        prune(["quick.yaml", *words])
+        prune(["quick.yaml", "prune.score=random", "prune.keep=0.5", "output=drawn"])
+        prune(["quick.yaml", *words])
+    told = "chosen by scores in precision 'bf16', and this run has 'no'; launch as before, or"
+    assert told in refused(capsys, *words)
+    with pytest.raises(SystemExit, match="2"):
+        prune(["quick.yaml", *words])
+    assert told in capsys.readouterr().err
+    main(["quick.yaml", *words, f"prune.coreset={RUN}/coreset.parquet", "output=given"])
+    main(["quick.yaml", "prune.score=random", "prune.keep=0.5", "output=drawn"])
 
 
 def test_a_set_of_ones_own_method_is_not_one_of_a_classifier_that_was_exchanged(
