@@ -80,7 +80,7 @@ def save_figure(paths: Sequence[Path], figure: "Figure") -> None:
         kind = path.suffix.removeprefix(".")
         dated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # same data, same file
         with io.writing(path) as part, rc_context({"svg.hashsalt": "latentdc"}):
-            figure.savefig(part, format=kind, dpi=130, metadata=dated.get(kind))
+            figures.save(figure, part, format=kind, dpi=130, metadata=dated.get(kind))
 
 
 def _panel(

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentdc import io, plain_text
+from latentdc import figures, io, plain_text
 from latentdc.results.result import Result
 from latentdc.sweep.run import ByPoint, cell_result
 from latentdc.sweep.spec import Axis, Point
@@ -30,7 +30,8 @@ def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: ByPoint, pa
     if figure is None:
         return False
     with io.writing(path) as part:
-        figure.savefig(part, format="png", dpi=min(_DPI, _PIXELS / max(figure.get_size_inches())))
+        dpi = min(_DPI, _PIXELS / max(figure.get_size_inches()))
+        figures.save(figure, part, format="png", dpi=dpi)
     return True
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import latentdc
-from latentdc import cli
+from latentdc import cli, ranks
 from latentdc.errors import InputError
 from latentdc.recipe.labels import Labels, Teacher
 from latentdc.results.__main__ import main
@@ -483,6 +483,18 @@ def test_names_stand_for_themselves_in_tables_pictures_and_on_terminals(tmp_path
     with pytest.raises(SystemExit):
         cli.main(["compare", "\x1b[31mred"])
     assert "error: \\x1b[31mred holds no" in capsys.readouterr().err
+
+
+def test_names_whose_characters_the_font_lacks_are_told_once(tmp_path, capsys, recwarn):
+    pytest.importorskip("matplotlib")
+    known = {"all": {"image_bytes": 1000}}
+    names = {"\u732b": ((0.5,),), "\U0001f600 \u72ac": ((0.6,),)}
+    ranks.note.cache_clear()
+    main([evaluation(tmp_path, table(None, known, **names)), "--output", str(tmp_path)])
+    told = capsys.readouterr().err.splitlines()
+    (line,) = [one for one in told if "matplotlib's font lacks characters of some names" in one]
+    assert line.startswith("latentdc: note: ") and not recwarn.list
+    assert (tmp_path / "comparison.png").is_file()
 
 
 def test_missing_results_and_sets_are_refused(tmp_path, capsys):
