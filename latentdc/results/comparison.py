@@ -201,11 +201,13 @@ def _caption(group: pd.DataFrame, value: str) -> str:
     what = "Top-5 test accuracy" if value == "top5" else "Test accuracy"
     seeds = sorted(set(group.groupby(["name", "ipc", "student"])["training"].nunique()))
     first = group.iloc[0]
+    facts = group.rename(columns=lambda name: name.removeprefix("machine."))
+    apart = result.computed(facts.to_dict("records"))
     return (
         f"{what} in %, {result.over_seeds(*seeds)}, "
         f"protocol {' or '.join(group['protocol'].unique())} "
         f"({first['protocol_hash']}), {counted(int(first['steps']), 'step')}, "
-        f"test set {first['test']}"
+        f"test set {first['test']}{f', computed with {apart}' if apart else ''}"
     )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _VERSION = 5  # of files; no released version wrote another one
 UNSEEN = "unseen"  # the column of the mean over several students that no distillation used
 RESULTS, EVALUATION = "results.json", "evaluation.json"  # of a run, and of later evaluations
+_COMPUTED = ("precision", "device", "torch")  # facts of the machine that round numbers otherwise
 _VALUES = ("hash", "accuracy", "top5")  # of one training
 # What reading a file can raise whose values are anything that JSON has.
 _UNFIT = (
@@ -433,6 +434,13 @@ def over_seeds(*counts: int) -> str:
     if counts == (1,):
         return "1 seed"
     return f"mean ± sample std over {' or '.join(map(str, counts))} seeds"
+
+
+def computed(machines: Sequence[Mapping[str, Any]]) -> str:
+    """What results that stand together were computed with, where that differs; "" where not."""
+    known = {name: dict.fromkeys(one.get(name) for one in machines) for name in _COMPUTED}
+    told = {name: [one for one in found if isinstance(one, str)] for name, found in known.items()}
+    return ", ".join(f"{name} {' or '.join(few)}" for name, few in told.items() if len(few) > 1)
 
 
 def plus_minus(mean: float, error: float | None, sign: str = "") -> str:

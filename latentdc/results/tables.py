@@ -84,6 +84,8 @@ def _captions(results: Sequence[result.Result]) -> list[str]:
         if settings.get("unsettled"):
             lines.append(f"The sources do not settle its {', '.join(settings['unsettled'])}.")
         alike = [r for r in results if (r.ipc, r.conditions) == (one.ipc, one.conditions)]
+        if apart := result.computed([r.machine for r in alike]):
+            lines.append(f"Computed with {apart}.")
         lines += _labels(alike)
     return list(dict.fromkeys(lines))
 

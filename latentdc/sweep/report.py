@@ -13,7 +13,15 @@ from latentdc.errors import counted
 from latentdc.recipe import BASELINES
 from latentdc.report import page
 from latentdc.results.comparison import CONDITIONS, written
-from latentdc.results.result import RESULTS, Result, Results, over_seeds, percent, save
+from latentdc.results.result import (
+    RESULTS,
+    Result,
+    Results,
+    computed,
+    over_seeds,
+    percent,
+    save,
+)
 from latentdc.results.tables import to_markdown
 from latentdc.sweep.picture import draw
 from latentdc.sweep.run import FIXED, ByPoint, cell_result, cell_results, cell_stages, is_finished
@@ -289,4 +297,6 @@ def _captions(results: Sequence[Result]) -> list[str]:
             f"{counted(one.steps, 'step')} for every cell"
             + ("; in brackets the time of all distillation steps." if timed else ".")
         )
+        if apart := computed([each.machine for each in alike]):
+            lines.append(f"Computed with {apart}.")
     return lines

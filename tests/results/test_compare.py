@@ -19,7 +19,8 @@ from latentdc.results.frontier import draw_frontier, frontier
 from latentdc.results.result import Results, by_seed, unseen_students
 from latentdc.results.robustness import augmentation_robust_score, label_robust_score, robustness
 from latentdc.results.runs import read_runs
-from tests.results.toys import evaluation, result, run, table
+from latentdc.results.tables import to_text
+from tests.results.toys import MACHINE, evaluation, result, run, table
 
 RANDOM = ((0.2, 0.3),)
 
@@ -495,6 +496,20 @@ def test_names_whose_characters_the_font_lacks_are_told_once(tmp_path, capsys, r
     (line,) = [one for one in told if "matplotlib's font lacks characters of some names" in one]
     assert line.startswith("latentdc: note: ") and not recwarn.list
     assert (tmp_path / "comparison.png").is_file()
+
+
+def test_captions_tell_of_results_that_were_computed_otherwise(tmp_path):
+    def some(name, **facts):
+        machine = {**MACHINE, "torch": "2.9", "precision": "no", **facts}
+        return table(None, {"all": {"machine": machine}}, **{name: ((0.5, 0.6),)})
+
+    half, same = some("half", precision="bf16", device="cuda (H200)"), some("same")
+    plain = [*some("plain"), *same]
+    apart = "computed with precision no or bf16, device cpu or cuda (H200)"
+    text = str(latentdc.compare(plain, half))
+    assert f", test set t1, {apart}:" in text
+    assert f"\nC{apart[1:]}.\n" in to_text([*plain, *half])
+    assert "omputed with" not in str(latentdc.compare(plain, same)) + to_text(plain)
 
 
 def test_missing_results_and_sets_are_refused(tmp_path, capsys):

@@ -195,6 +195,17 @@ def test_repetitions_under_other_protocols_are_no_repeats_of_each_other():
     assert pooled["easy",][0].accuracies == (0.2, 0.2, 0.4, 0.4)
 
 
+def test_cells_that_were_computed_otherwise_are_told():
+    cells = {("a",): result(None, kept=(0.2, 0.4)), ("b",): result(None, kept=(0.3, 0.4))}
+    cells["b",] = [
+        replace(one, machine={**one.machine, "precision": "bf16"}) for one in cells["b",]
+    ]
+    cells["a",] = [replace(one, machine={**one.machine, "precision": "no"}) for one in cells["a",]]
+    axes = {"kept": {"a": [], "b": []}, "seed": {"0": []}}
+    named = {(*point, "0"): found for point, found in cells.items()}
+    assert "\nComputed with precision no or bf16." in table(axes, list(named), named)
+
+
 def test_seconds_of_repetitions_are_averaged():
     axes = {"rule": {"easy": []}, "seed": {"0": [], "1": [], "2": []}}
     sweep = Sweep(recipe="digits_ipc1", axes=axes, over="seed")
