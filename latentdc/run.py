@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from latentdc import checkpoint, runtime
 from latentdc.data.dataset import Dataset, random_images
-from latentdc.data.open import plain_preprocessing
+from latentdc.data.open import OpenData, open_used, plain_preprocessing
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import with_baselines
 from latentdc.evaluate.evaluate import score_sets
@@ -32,7 +32,8 @@ from latentdc.provenance import (
     shared_recipe,
 )
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.prune import keep_coreset, kept_coreset, prune_dataset
+from latentdc.prune.prune import check_pruning, keep_coreset, kept_coreset, prune_dataset
+from latentdc.prune.score import Scoring
 from latentdc.prune.select import most_kept
 from latentdc.ranks import detail
 from latentdc.recipe import Recipe
@@ -87,19 +88,9 @@ def run(
         InputError: what only the data, the weights or the launcher show to be wrong.
         RunError: the run broke.
     """
-    find_method(recipe.method.kind)  # which refuses what there is none of
-    accelerator = runtime.start(**recipe.launch, trackers=recipe.trackers, folder=folder)
-    check_precision(accelerator)
-    if recipe.push.repo is not None:
-        runtime.main_first(accelerator, require_login)
     trainings = trainings or folder / "trainings"
-    parts = runtime.main_first(accelerator, lambda: open_parts(recipe, accelerator))
-    setting = None
-    if recipe.evaluate.rows:
-        evaluating = tell_with(on_step, stage="evaluating")
-        setting = evaluation_setting(parts, trainings, accelerator, evaluating)
-    distilling = tell_with(on_step, stage="distilling")
-    context = method_context(parts, folder, trainings, accelerator, distilling)
+    parts, setting, context = _opened(recipe, folder, trainings, on_step)
+    accelerator = context.accelerator
     pruning = tell_with(on_step, stage="pruning")
     kept = _coreset(parts, name, context, folder, scores, pruning)
     coreset = parts.train.select(kept.indices(parts.train))
@@ -117,6 +108,43 @@ def run(
     return results
 
 
+@in_plain_modes
+@precision_put_back()
+def check_run(
+    recipe: Recipe, folder: Path, *, trainings: Path, open_data: OpenData = open_used
+) -> None:
+    """Refuse what `run` refuses before anything is scored, trained or written.
+
+    For the later of several runs, before hours of the first.
+    """
+    parts, _, context = _opened(recipe, folder, trainings, None, open_data)
+    if _begun(parts, context, folder) is None:
+        plain = plain_preprocessing(recipe.data, parts.train)
+        check_pruning(Scoring(parts.train, recipe.prune, normalization=plain))
+
+
+def _opened(
+    recipe: Recipe,
+    folder: Path,
+    trainings: Path,
+    on_step: OnStep | None,
+    open_data: OpenData = open_used,
+) -> tuple[Parts, Setting | None, Context]:
+    """What a run opens; the setting is None where nothing is evaluated."""
+    find_method(recipe.method.kind)  # which refuses what there is none of
+    accelerator = runtime.start(**recipe.launch, trackers=recipe.trackers, folder=folder)
+    check_precision(accelerator)
+    if recipe.push.repo is not None:
+        runtime.main_first(accelerator, require_login)
+    parts = runtime.main_first(accelerator, lambda: open_parts(recipe, accelerator, open_data))
+    setting = None
+    if recipe.evaluate.rows:
+        evaluating = tell_with(on_step, stage="evaluating")
+        setting = evaluation_setting(parts, trainings, accelerator, evaluating)
+    distilling = tell_with(on_step, stage="distilling")
+    return parts, setting, method_context(parts, folder, trainings, accelerator, distilling)
+
+
 def _coreset(
     parts: Parts,
     name: str,
@@ -128,6 +156,29 @@ def _coreset(
     """The run's core set: kept from before, given by the user, the experts', or scored now.
 
     Before that, what cannot be matched is refused, and trackers begin.
+    """
+    recipe, train, prune = parts.recipe, parts.train, parts.recipe.prune
+    if (kept := _begun(parts, context, folder)) is not None:
+        return kept
+    accelerator = context.accelerator
+    test = runtime.main_first(accelerator, parts.open_test) if prune.scores_images else None
+    start_trackers(accelerator, shared_recipe(recipe), name, folder)
+    return prune_dataset(
+        train,
+        prune,
+        test,
+        normalization=plain_preprocessing(recipe.data, train),
+        seed=recipe.seed,
+        accelerator=accelerator,
+        folder=scores or folder,
+        on_step=on_step,
+    )
+
+
+def _begun(parts: Parts, context: Context, folder: Path) -> Coreset | None:
+    """The core set that is there; None where it is to be scored.
+
+    What cannot be made, or compared, of it or of one that is to come is refused.
     """
     recipe, train, experts, prune = parts.recipe, parts.train, parts.experts, parts.recipe.prune
     accelerator = context.accelerator
@@ -160,20 +211,7 @@ def _coreset(
         require_enough_images(counts, recipe.ipc)
     if "random" in recipe.evaluate.rows:
         random_images(train, recipe.ipc, recipe.seed)
-    if kept is not None:
-        return kept
-    test = runtime.main_first(accelerator, parts.open_test) if prune.scores_images else None
-    start_trackers(accelerator, shared_recipe(recipe), name, folder)
-    return prune_dataset(
-        train,
-        prune,
-        test,
-        normalization=plain_preprocessing(recipe.data, train),
-        seed=recipe.seed,
-        accelerator=accelerator,
-        folder=scores or folder,
-        on_step=on_step,
-    )
+    return kept
 
 
 def _synthetic_set(

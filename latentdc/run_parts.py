@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from latentdc import io, runtime
 from latentdc.checkpoint import in_folder
 from latentdc.data.dataset import Dataset
-from latentdc.data.open import open_used, preprocessing, whole_pictures
+from latentdc.data.open import OpenData, open_used, preprocessing, whole_pictures
 from latentdc.errors import InputError
 from latentdc.evaluate.class_numbers import check_numbers, open_classifier
 from latentdc.evaluate.loading import recipe_protocol
@@ -76,7 +76,7 @@ class Parts:
     classifier: str | None = None
 
 
-def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
+def open_parts(recipe: Recipe, accelerator: Accelerator, open_data: OpenData = open_used) -> Parts:
     """Read the protocol, the data and the weights; refuse what they show to be wrong."""
     protocol, experts = recipe_protocol(recipe.evaluate), None
     if recipe.follows_experts:
@@ -84,7 +84,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
             recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
         )
     asks = recipe.asks_classifier or asks_classifier(recipe.method.kind)
-    train, open_test = open_used(recipe.data, tests=bool(recipe.evaluate.rows) or asks)
+    train, open_test = open_data(recipe.data, bool(recipe.evaluate.rows) or asks)
     normalization = preprocessing(recipe.data, train)
     if recipe.evaluate.rows:
         teachers = [one.network for one in protocol.labels.teachers if one.weights is None]

@@ -115,7 +115,11 @@ def _opened(data: Data, *splits: Split) -> list[Dataset]:
     return [Dataset(**decoded(split, data)) for split in encoded]
 
 
-def open_used(data: Data, *, tests: bool) -> tuple[Dataset, Callable[[], Dataset]]:
+Opened = tuple[Dataset, Callable[[], Dataset]]  # training split, and how to open the test split
+OpenData = Callable[[Data, bool], Opened]  # see `open_used`
+
+
+def open_used(data: Data, tests: bool) -> Opened:
     """The training split, and the test split when it is called for.
 
     Both at once where the test split is used for sure (`tests`). Raises as `open_splits`.

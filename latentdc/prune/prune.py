@@ -14,12 +14,13 @@ from latentdc.modes import in_plain_modes, precision_of
 from latentdc.preprocessing import Unwhitened
 from latentdc.prune import select
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.features import FEATURES
+from latentdc.prune.features import FEATURES, read_features
 from latentdc.prune.foreign import read_scores
 from latentdc.prune.rules.sampling import random_scores
 from latentdc.prune.rules.sets import require_few, require_few_groups
 from latentdc.prune.score import PASSES, Scoring, check_arguments, scored
 from latentdc.prune.score_table import ScoreTable
+from latentdc.prune.scorers import given_scorer
 from latentdc.recipe import Prune
 from latentdc.recipe.identity import file_digest
 from latentdc.recipe.rules import RULES
@@ -183,6 +184,19 @@ def _groups(table: ScoreTable, prune: Prune, seed: int, every: list[int]) -> Ten
     return chosen.sort().values
 
 
+def check_pruning(scoring: Scoring) -> None:
+    """Refuse budgets, and given scores, features or weights, that a choice cannot be made by."""
+    train, prune = scoring.train, scoring.prune
+    if prune.coreset is None and not prune.keeps_all:
+        _check_budget(prune, train)
+        if prune.scores is not None:
+            read_scores(Path(prune.scores), train, prune.base_of(prune.score) or prune.score)
+        if prune.features is not None:
+            read_features(Path(prune.features), len(train))
+        if prune.scorer.weights is not None and _asks_network(prune, train):
+            given_scorer(prune.scorer, train, scoring.input_normalization)
+
+
 def _check_budget(prune: Prune, train: Dataset) -> None:
     """Refuse a budget that this data set does not allow, and say where classes are saved."""
     sizes, every = train.different_counts(), train.counts
@@ -197,8 +211,7 @@ def _check_budget(prune: Prune, train: Dataset) -> None:
             require_few(size, count)
     if prune.scope == "class" and prune.count is None:
         if saved := sum(round(prune.keep * size) < 1 for size in sizes if size):
-            ranks.say(
-                "note",
+            ranks.note(
                 f"prune.keep={prune.keep} would leave {saved} of {len(sizes)} classes empty; each "
                 "of them keeps its one best image.",
             )

@@ -13,21 +13,16 @@ from typing import Any
 from accelerate import Accelerator
 
 from latentdc import config, io, locks, modes, ranks, run_folder, runtime, training
-from latentdc.data.open import open_dataset, open_splits, plain_preprocessing
+from latentdc.data.open import OpenData, Opened, open_splits, open_used, plain_preprocessing
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
 from latentdc.experts.files import open_experts
-from latentdc.methods.checks import check_moves
-from latentdc.methods.latents import class_sizes
-from latentdc.priors.files import WeightsMissing
-from latentdc.priors.load import load_prior
 from latentdc.provenance import require_same_data
 from latentdc.prune.score import score_dataset
-from latentdc.prune.select import most_kept
-from latentdc.recipe import Recipe
+from latentdc.recipe import Data, Recipe
 from latentdc.recipe.identity import changed, facts_of
 from latentdc.results.result import RESULTS, Result, Results, load
-from latentdc.run import run
+from latentdc.run import check_run, run
 from latentdc.run_parts import path_contents
 from latentdc.sweep.spec import Cells, Point, cell_folder, shared_runs
 from latentdc.synthetic.folder import PROVENANCE
@@ -76,7 +71,7 @@ def carry_out(
     done = {p: place for p, place in places.items() if _done(cells[p], place, accelerator)}
     missing = {point: cells[point] for point in points if point not in done}
     finished = {repr(cells[point].data): place for point, place in done.items()}
-    check_cells(missing, words, accelerator, finished)
+    check_cells(missing, words, folder, accelerator, finished)
     for wait in (False, True):
         for number, point in enumerate(points, start=1):
             recipe, target = cells[point], cell_folder(folder, point)
@@ -216,64 +211,53 @@ def cell_stages(folder: Path) -> dict[str, float]:
 def check_cells(
     cells: Cells,
     words: Mapping[Point, Sequence[str]],
+    folder: Path,
     accelerator: Accelerator,
     finished: Mapping[str, Path] | None = None,
 ) -> None:
     """Refuse what any cell would refuse when its turn comes; every data set is opened once.
 
-    Given core sets, and those of experts, are checked when their turn comes. `finished` is the
-    folder of a finished cell by the settings of its data, whose images have to be the same.
+    Left out are sets that another cell of the sweep in `folder` makes, and but for the making of
+    experts those cells that follow some, whose files are read when their turn comes. `finished` is
+    the folder of a finished cell by the settings of its data, whose images have to be the same.
     """
-    opened: dict[str, dict[str, int]] = {}  # sizes of classes, by the settings of the data
-    for point, recipe in cells.items():
+    open_once = _opener()
+    for point, recipe in sorted(cells.items(), key=lambda cell: repr(cell[1].data)):
         try:
-            _check_moves(recipe)
-            _check_experts(recipe, words.get(point, ()))
-            if recipe.prune.coreset is not None or recipe.objective.kind == "mtt":
+            if recipe.follows_experts:
+                _check_experts(recipe, words.get(point, ()))
                 continue
-            if (data := repr(recipe.data)) not in opened:
-                read = partial(open_dataset, recipe.data, "train")
-                train = runtime.main_first(accelerator, read)
-                opened[data] = class_sizes(train)
-                if (beside := (finished or {}).get(data)) is not None:
-                    require_same_data(_told(beside), train, beside)
-            _check_budget(recipe, opened[data])
+            if (beside := (finished or {}).get(repr(recipe.data))) is not None:
+                read = partial(open_once, recipe.data, bool(recipe.evaluate.rows))
+                train, _ = runtime.main_first(accelerator, read)
+                require_same_data(_told(beside), train, beside)
+            sets = [Path(name) for name in recipe.opened_sets.values()]
+            if not any(one.absolute().is_relative_to(folder.absolute()) for one in sets):
+                place = cell_folder(folder, point)
+                check_run(recipe, place, trainings=folder / "trainings", open_data=open_once)
         except InputError as error:
             raise InputError(f"cell {'/'.join(point)}: {error}") from error
 
 
-def _check_moves(recipe: Recipe) -> None:
-    """Refuse rates that move nothing, as the run will, as far as the prior's outline is known."""
-    spec = recipe.distill
-    if not recipe.matches or spec.moves("lr_z") or recipe.prior.kind != "diffusion":
-        return  # the recipe itself was refused where it moves nothing
-    try:
-        prior = load_prior(recipe.prior, resolution=recipe.data.resolution, device="meta")
-    except WeightsMissing:
-        return
-    learns = recipe.objective.kind == "mtt"
-    check_moves(prior, spec, learns=learns, steps=spec.steps, device="meta")
+def _opener() -> OpenData:
+    """`open_used`, which remembers the data that it opened last."""
+    last: dict[str, Opened] = {}
+
+    def open_once(data: Data, tests: bool) -> Opened:
+        if (key := f"{data} {tests}") not in last:
+            last.clear()
+            last[key] = open_used(data, tests)
+        return last[key]
+
+    return open_once
 
 
 def _check_experts(recipe: Recipe, words: Sequence[str]) -> None:
-    if not recipe.follows_experts:
-        return
     try:
         open_experts(recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed)
     except InputError as error:
         command = shlex.join(["latentdc", "experts", *words])
         raise InputError(f"{error} Here that is: {command}") from error
-
-
-def _check_budget(recipe: Recipe, sizes: dict[str, int]) -> None:
-    counts = most_kept(list(sizes.values()), recipe.prune)
-    kept, name = min(zip(counts, sizes, strict=True))
-    noise = recipe.distill.init == "noise" and "coreset" not in recipe.evaluate.rows
-    if recipe.ipc > kept and not noise:
-        raise InputError(
-            f"ipc={recipe.ipc} is above the smallest class of the core set: {name!r} keeps {kept} "
-            "images; skip this cell, lower ipc or raise prune.keep."
-        )
 
 
 # ---- One scoring for all cells that ask the same scorer, whatever they keep by it ----
