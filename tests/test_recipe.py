@@ -111,6 +111,14 @@ REFUSED = [
         {"distill": Matching(lr_z=0.0), "prior": PriorSettings(kind="pixel")},
         r"lr_c=auto with prior\.kind=pixel: nothing would move",
     ),
+    (
+        Recipe,
+        {
+            "objective": ObjectiveSettings(kind="denoise"),
+            "prior": PriorSettings(weights="x", steps=7),
+        },
+        r"share=0\.25 of prior\.steps=7 leaves no step above the cleanest one",
+    ),
     (Recipe, {"ipc": 0}, r"ipc is at least 1 image per class, got 0"),
     (Recipe, {"threads": 0}, r"threads is at least 1, got 0"),
     (Recipe, {"processes": 0}, r"processes is at least 1, got 0"),

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from latentdc.draws import generator
-from latentdc.errors import InputError
 from latentdc.io import fingerprint
 from latentdc.objectives.base import RealBatch
 from latentdc.priors.classes import match_classes
@@ -49,14 +48,7 @@ class Denoise:
         self.space = prior.autoencoder
         self.class_names = tuple(class_names)
         self.places = match_classes(self.class_names, prior)
-        steps = len(prior.schedule.timesteps)
-        # Counted from 0 at the cleanest, as published: 1 to 11 of 50.
-        self.numbers = range(1, int(settings.share * steps))
-        if not self.numbers:
-            raise InputError(
-                f"objective.denoise.share={settings.share} of prior.steps={steps} leaves no step "
-                "above the cleanest one; raise prior.steps, such as to 50."
-            )
+        self.numbers = settings.drawn(len(prior.schedule.timesteps))
 
     @property
     def identity(self) -> str:

@@ -196,6 +196,8 @@ def _check_matching(recipe: Any) -> dict[str, Any]:
         f"objective.kind=denoise asks a denoiser, and prior.kind={prior.kind} has none; write "
         "prior.kind=diffusion.",
     )
+    if kind == "denoise":
+        objective.denoise.drawn(prior.steps)
     _check_trim(distill.trim.share, kind)
     conditional = prior.kind == "diffusion" and kind != "denoise"  # which moves z alone
     moves = distill.moves("lr_z") or (conditional and distill.moves("lr_c"))

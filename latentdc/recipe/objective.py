@@ -116,6 +116,19 @@ class Denoising:
         )
         checks.require_least(self, "objective.denoise.", noises=1, largest=0)
 
+    def drawn(self, steps: int) -> range:
+        """The steps of a schedule of `steps` that are drawn, counted from 0 at the cleanest.
+
+        As published, 1 to 11 of 50.
+        """
+        found = range(1, int(self.share * steps))
+        checks.require(
+            bool(found),
+            f"objective.denoise.share={self.share} of prior.steps={steps} leaves no step above the "
+            "cleanest one; raise prior.steps, such as to 50.",
+        )
+        return found
+
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings:
