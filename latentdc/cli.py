@@ -10,7 +10,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol, TypeVar, cast
@@ -283,6 +283,15 @@ def read_recipe(
             print(config.to_yaml(recipe), end="")
         raise SystemExit(0)
     return recipe, path.stem
+
+
+def tell_unread(overrides: Sequence[str], unread: Mapping[str, str]) -> None:
+    """Say which keys of a command line change nothing; `unread` are beginnings of such, and why."""
+    given = sorted({key for override in overrides for key in config.keys_of(override)})
+    for why in dict.fromkeys(unread.values()):
+        starts = tuple(key for key, of in unread.items() if of == why)
+        if keys := [key for key in given if key.startswith(starts)]:
+            ranks.say("note", f"{', '.join(keys)}: without effect beside {why}")
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:

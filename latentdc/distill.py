@@ -21,6 +21,7 @@ def arguments(parser: cli.Parser) -> None:
 def run(options: Namespace) -> None:
     """Prune, distil and evaluate as a recipe says, or say what that would take."""
     recipe, name = cli.read_recipe(Recipe, options, check)
+    cli.tell_unread(options.overrides, recipe.unread)
     if options.dry_run:
         from latentdc.cost import Hardware, describe
 

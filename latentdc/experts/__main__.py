@@ -35,6 +35,8 @@ def run(options: Namespace) -> None:
     folder = files.experts_folder(
         recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
     )
+    why = f"objective.trajectory.experts, the folder of experts (here {folder})"
+    cli.tell_unread(options.overrides, {"output": why})
     if options.dry_run:
         from latentdc.cost import Hardware, describe_experts
 

@@ -35,6 +35,8 @@ def arguments(parser: cli.Parser) -> None:
 def run(options: Namespace) -> None:
     """Score, choose and save."""
     recipe, name = cli.read_recipe(Recipe, options, lambda recipe: _check(recipe, options))
+    about = {key: why for key, why in recipe.unread.items() if key.startswith("prune.")}
+    cli.tell_unread(options.overrides, about if options.report is None else {})
     if options.dry_run:
         from latentdc.cost import Hardware, describe_pruning
 

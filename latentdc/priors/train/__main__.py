@@ -10,6 +10,9 @@ from latentdc.recipe.prior_training import PriorRecipe
 # What says nothing about the weights.
 _LOCAL = ("output=", "data.source=", "data.cache=", "threads=", "trackers=")
 
+_SHAPES = ("autoencoder", *(f"unet.{name}" for name in ("channels", "attention", "condition")))
+_SHAPES += ("unet.layers", "unet.heads")
+
 
 def arguments(parser: cli.Parser) -> None:
     """Add the arguments of the command."""
@@ -33,6 +36,9 @@ def run(options: Namespace) -> None:
         options.overrides.append(f"start={options.start}")
     recipe, name = cli.read_recipe(PriorRecipe, options)
     cli.one_process("latentdc train-prior")
+    if recipe.start is not None:
+        why = f"start={recipe.start}, whose autoencoder and shape of the UNet stay as they are"
+        cli.tell_unread(options.overrides, dict.fromkeys(_SHAPES, why))
     if options.dry_run:
         from latentdc.cost.prior_training import describe_prior
         from latentdc.cost.stages import Hardware
