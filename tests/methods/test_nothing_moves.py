@@ -50,8 +50,8 @@ def test_the_command_refuses_before_anything_is_scored(tmp_path, monkeypatch, ca
     write_recipe(tmp_path)
     parts = whole_run.open_parts
 
-    def blind(recipe, accelerator):
-        return replace(parts(recipe, accelerator), prior=unconditional())
+    def blind(*given):
+        return replace(parts(*given), prior=unconditional())
 
     monkeypatch.setattr(whole_run, "open_parts", blind)
     monkeypatch.setattr(whole_run, "prune_dataset", lambda *_, **__: pytest.fail("scored"))
