@@ -219,9 +219,10 @@ def check_cells(
 
     Left out are sets that another cell of the sweep in `folder` makes, and but for the making of
     experts those cells that follow some, whose files are read when their turn comes. `finished` is
-    the folder of a finished cell by the settings of its data, whose images have to be the same.
+    the folder of a finished cell by the settings of its data, whose images have to be the same. Of
+    cells that differ in their seed alone, and are not begun, one is checked.
     """
-    open_once = _opener()
+    open_once, checked = _opener(), set[str]()
     for point, recipe in sorted(cells.items(), key=lambda cell: repr(cell[1].data)):
         try:
             if recipe.follows_experts:
@@ -231,9 +232,12 @@ def check_cells(
                 read = partial(open_once, recipe.data, bool(recipe.evaluate.rows))
                 train, _ = runtime.main_first(accelerator, read)
                 require_same_data(_told(beside), train, beside)
+            place, alike = cell_folder(folder, point), repr(replace(recipe, seed=0))
+            if alike in checked and not place.exists():
+                continue
+            checked.add(alike)
             sets = [Path(name) for name in recipe.opened_sets.values()]
             if not any(one.absolute().is_relative_to(folder.absolute()) for one in sets):
-                place = cell_folder(folder, point)
                 check_run(recipe, place, trainings=folder / "trainings", open_data=open_once)
         except InputError as error:
             raise InputError(f"cell {'/'.join(point)}: {error}") from error
