@@ -286,11 +286,11 @@ def read_recipe(
 
 
 def tell_unread(overrides: Sequence[str], unread: Mapping[str, str]) -> None:
-    """Say which keys of a command line change nothing; `unread` are beginnings of such, and why."""
+    """Say which keys of a command line change nothing: of `unread`, or below such, and why."""
     given = sorted({key for override in overrides for key in config.keys_of(override)})
     for why in dict.fromkeys(unread.values()):
-        starts = tuple(key for key, of in unread.items() if of == why)
-        if keys := [key for key in given if key.startswith(starts)]:
+        starts = tuple(f"{key}." for key, of in unread.items() if of == why)
+        if keys := [key for key in given if f"{key}.".startswith(starts)]:
             ranks.say("note", f"{', '.join(keys)}: without effect beside {why}")
 
 

@@ -38,6 +38,7 @@ def test_keys_that_nothing_reads_are_told(words, monkeypatch, tmp_path, capsys):
         "distill digits_ipc1 objective.kind=dc objective.loops.outer=2 objective.loops.inner=1",
         "distill digits_ipc1 prune.keep=0.5 prune.score=el2n distill.steps=3",
         "prune digits_ipc1 prune.keep=0.5 prune.order=hard distill.steps=3",
+        "distill pca_digits method.kind=rded prune.keep=1 prune.scorer.epochs=2",
     ],
 )
 def test_keys_that_are_read_are_not(words, capsys):

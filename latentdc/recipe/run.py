@@ -13,7 +13,7 @@ from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune
 
 # Keys of pruning that say how some of the images are chosen.
-_OF_A_CHOICE = ("score", "order", "scope", "rules.", "window", "features")
+_OF_A_CHOICE = ("score", "order", "scope", "rules", "window", "features")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,17 +92,15 @@ class Recipe(MethodSections):
 
     @property
     def unread(self) -> dict[str, str]:
-        """Beginnings of keys that change nothing beside the others, and why, where it is plain."""
+        """Keys and sections that change nothing beside the others, and why, where it is plain."""
         own = self.method.kind not in METHODS
         kind, prune = self.objective.kind if self.matches else None, self.prune
         scored = not prune.keeps_all or bool(prune.columns) or prune.coreset is not None
         follows = self.follows_experts or (self.samples and "influence" in self.sampling.guides)
-        read = {
-            f"{name}.": name in self.sections for one in METHODS.values() for name in one.sections
-        }
-        read["prior."] = own or METHODS[self.method.kind].prior
-        read |= {"objective.": kind is not None, "experts.": follows}
-        parts = {"loops.": "dc", "distance": "dc", "trajectory.": "mtt", "denoise.": "denoise"}
+        read = {name: name in self.sections for one in METHODS.values() for name in one.sections}
+        read["prior"] = own or METHODS[self.method.kind].prior
+        read |= {"objective": kind is not None, "experts": follows}
+        parts = {"loops": "dc", "distance": "dc", "trajectory": "mtt", "denoise": "denoise"}
         told = {
             key: f"method.kind={self.method.kind}" for key, is_read in read.items() if not is_read
         }
