@@ -55,7 +55,7 @@ def test_data_that_cells_share_is_opened_once_and_budgets_of_other_kinds_are_che
     monkeypatch.setattr(sweep_run, "open_used", open_one)
     axes = {
         "ipc": {"1": ["ipc=1"], "8": ["ipc=8"]},
-        "kept": {"60 %": [], "9 %": ["prune.keep=0.09"]},
+        "kept": {"60 %": ["evaluate.rows=[]"], "9 %": ["prune.keep=0.09"]},
     }
     sweep = Sweep(recipe="digits_ipc1", axes=axes)
     cells = expand(sweep, ["data.resolution=8"], check=check)
