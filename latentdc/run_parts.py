@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from latentdc import io, runtime
 from latentdc.checkpoint import in_folder
 from latentdc.data.dataset import Dataset
+from latentdc.data.files import is_clutter
 from latentdc.data.open import OpenData, open_used, preprocessing, whole_pictures
 from latentdc.errors import InputError
 from latentdc.evaluate.class_numbers import check_numbers, open_classifier
@@ -327,12 +328,15 @@ def _prior_here(weights: str | None, revision: str | None = None) -> Path | None
 
 
 def _digest(path: Path) -> str:
-    """Of a file, or of those of a folder but for cards and results, which are written later."""
+    """Of a file, or of those of a folder but for hidden ones and texts that are written later."""
     if path.is_file():
         return file_digest(str(path))
-    texts = (CARD, RESULTS)
-    inside = [one for one in path.rglob("*") if one.is_file() and one.name not in texts]
-    return io.fingerprint({str(one.relative_to(path)): file_digest(str(one)) for one in inside})
+    found: dict[str, str] = {}
+    for file in path.rglob("*"):
+        parts = file.relative_to(path).parts
+        if file.is_file() and file.name not in (CARD, RESULTS) and not any(map(is_clutter, parts)):
+            found["/".join(parts)] = file_digest(str(file))
+    return io.fingerprint(found)
 
 
 @contextmanager
