@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(f"two of these are the same set: {' '.join(sets)}; name it once.")
     recipes = _recipes(sources, recipe, options.recipe)
     names = names or [recipe.evaluate.protocol]
-    given = {override.partition("=")[0] for override in overrides}
+    given = {key for override in overrides for key in config.keys_of(override)}
     if "evaluate.protocol" in given and recipe.evaluate.protocol not in names:
         raise InputError(
             f"evaluate.protocol={recipe.evaluate.protocol} and protocol={','.join(names)} say the "

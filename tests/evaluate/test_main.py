@@ -148,6 +148,8 @@ def test_what_a_command_says_of_a_protocol_takes_the_place_of_the_recipes_words(
         assert f"\n{line}\n" in protocol, line
     said = wrong(capsys, str(run), "evaluate.steps=2", "protocol.epochs=3")
     assert "evaluate.steps and protocol.epochs say the same; give one" in said
+    said = wrong(capsys, str(run), "evaluate={seeds: 2}", "protocol.seeds=3")
+    assert "evaluate.seeds and protocol.seeds say the same; give one" in said
     said = wrong(capsys, str(run), "protocol=[dc,dm]", "evaluate.protocol=mtt")
     assert "evaluate.protocol=mtt and protocol=dc,dm say the same; give one" in said
     main([str(run), "evaluate.steps=null", "protocol.epochs=3", "--print-config"])

@@ -3,7 +3,7 @@
 import os
 from argparse import Namespace
 
-from latentdc import cli, locks, ranks, run_folder
+from latentdc import cli, config, locks, ranks, run_folder
 from latentdc.errors import InputError
 from latentdc.recipe.prior_training import PriorRecipe
 
@@ -31,7 +31,7 @@ def arguments(parser: cli.Parser) -> None:
 def run(options: Namespace) -> None:
     """Train the prior of a recipe and write it as a folder in diffusers layout."""
     if options.start is not None:
-        if any(override.startswith("start=") for override in options.overrides):
+        if any("start" in config.keys_of(override) for override in options.overrides):
             raise InputError("--from and start=... say the same; give one.")
         options.overrides.append(f"start={options.start}")
     recipe, name = cli.read_recipe(PriorRecipe, options)
