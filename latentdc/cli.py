@@ -46,15 +46,19 @@ COMMANDS = {
     "report": _Command("report.__main__", "one HTML page of any runs"),
     "train-prior": _Command("priors.train.__main__", "train a small latent diffusion prior", True),
     "convert-prior": _Command("priors.convert.__main__", "make a prior of a CompVis checkpoint"),
-    "copy": _Command("copying", "put a shipped recipe or sweep into this folder, to be edited"),
-    "list": _Command("listing", "names that a recipe takes: methods, networks, rules, ..."),
+    "copy": _Command(
+        "commands.copying", "put a shipped recipe or sweep into this folder, to be edited"
+    ),
+    "list": _Command(
+        "commands.listing", "names that a recipe takes: methods, networks, rules, ..."
+    ),
     "push": _Command("synthetic.push", "push a run's synthetic set to the Hugging Face Hub"),
     "push-prior": _Command("priors.push", "push a prior to the Hugging Face Hub"),
     "export": _Command(
         "synthetic.export", "write a synthetic set as image folder, tar, .pt or .npz"
     ),
-    "verify": _Command("verify", "whether the accuracies of a published set hold", True),
-    "env": _Command("env", "versions and devices, for a report of a fault"),
+    "verify": _Command("commands.verify", "whether the accuracies of a published set hold", True),
+    "env": _Command("commands.env", "versions and devices, for a report of a fault"),
 }
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ IMPORTS = 0.07  # share of lines that import
 # What reads recipes as a whole, beside the commands: reading them, and what a run is made of.
 RECIPE_READERS = {
     *("config", "cli", "recipe", "run", "run_parts", "run_folder", "provenance", "sweep"),
-    *("cost", "distill", "verify"),
+    *("cost", "distill", "commands"),
 }
 
 # What does not hold yet, each with its reason; to be emptied, never to grow.

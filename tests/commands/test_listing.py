@@ -8,8 +8,8 @@ import pytest
 
 from latentdc import config
 from latentdc.cli import main
+from latentdc.commands.listing import TABLES
 from latentdc.evaluate.loading import load_protocol
-from latentdc.listing import TABLES
 from latentdc.networks.build import NETWORKS
 from latentdc.recipe import METHODS, ObjectiveSettings, Recipe
 from latentdc.recipe.networks import check_network

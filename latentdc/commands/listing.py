@@ -157,7 +157,7 @@ def _in_brackets(settings: type) -> Lines:
 def _docstring(function: str) -> str:
     """First line of the docstring of `module:function`, which is not imported."""
     module, _, name = function.partition(":")
-    home = Path(__file__).parents[1].joinpath(*module.split("."))
+    home = Path(__file__).parents[2].joinpath(*module.split("."))
     return _functions(home.with_suffix(".py"))[name]
 
 

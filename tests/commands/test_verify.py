@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
-from latentdc import cli, ranks, verify
+from latentdc import cli, ranks
+from latentdc.commands import verify
+from latentdc.commands.verify import judge
 from latentdc.data.dataset import random_images
 from latentdc.data.open import open_splits
 from latentdc.evaluate import load_protocol
@@ -18,7 +20,6 @@ from latentdc.recipe.fields import build
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import to_json
 from latentdc.synthetic import SyntheticSet
-from latentdc.verify import judge
 
 DATA = Data(source="digits", resolution=16)
 RECIPE = "data: {source: digits, resolution: 16}\n"
