@@ -51,6 +51,8 @@ def run(options: Namespace) -> None:
             f"{folder} holds replay buffers of MTT, which `latentdc distill` follows as they "
             "are; name another folder with objective.trajectory.experts=..."
         )
+    if files.read_manifest(folder) is None and any(folder.glob("expert-*.safetensors")):
+        raise files.unknown_making(folder)
     _require_same(recipe, folder)
     from latentdc.modes import precision_put_back
 

@@ -71,12 +71,21 @@ class ExpertFiles:
 
     def check(self, train: Dataset, normalization: Preprocessing) -> None:
         """Read every file once; whether experts fit the data is checked by `require_data`."""
+        manifest = read_manifest(self.folder)
+        assert manifest is not None
+        sizes = {"num_classes": train.num_classes, "resolution": train.resolution}
+        plan = outline(manifest["network"], **sizes).named_parameters()
+        after = manifest["epochs"] + 1
+        expected = {name: (after, *weight.shape) for name, weight in plan}
         for expert in range(self.count):
             path = expert_path(self.folder, expert)
             try:
-                io.load_tensors(path)
+                tensors = io.load_tensors(path)
             except (OSError, ValueError) as error:
                 raise _damaged(path, error) from error
+            if {name: tuple(weight.shape) for name, weight in tensors.items()} != expected:
+                why = f"it is no {manifest['network']} of {counted(after - 1, 'epoch')}"
+                raise _damaged(path, ValueError(f"{why} for {train.num_classes} classes"))
 
     def require_data(self, coreset: Dataset, normalization: Preprocessing) -> None:
         """Refuse experts that saw other images, or the same ones otherwise."""
@@ -258,11 +267,7 @@ def open_experts(
             "`latentdc experts RECIPE` with the same overrides trains them."
         )
     if manifest is None:
-        raise InputError(
-            f"{folder} has experts and no {run_folder.EXPERTS} that tells how they were "
-            "trained; name the folder that `latentdc experts` made, or train them again in another "
-            "one."
-        )
+        raise unknown_making(folder)
     return ExpertFiles(folder, count)
 
 
@@ -284,6 +289,15 @@ def experts_folder(
 def expert_path(folder: Path, index: int) -> Path:
     """File of one expert."""
     return folder / f"expert-{index:05d}.safetensors"
+
+
+def unknown_making(folder: Path) -> InputError:
+    """Of experts without a manifest, which are neither followed nor added to."""
+    return InputError(
+        f"{folder} has experts and no {run_folder.EXPERTS} that tells how they were "
+        "trained; name the folder that `latentdc experts` made, or train them again in another "
+        "one."
+    )
 
 
 def missing_experts(folder: Path, count: int) -> list[int]:

@@ -174,7 +174,8 @@ class Coreset:
         try:
             found = read_table(pq.read_table(path), _KIND)
         except (OSError, pa.ArrowException) as error:
-            raise InputError(f"cannot read the core set {path}: {error}") from error
+            why = "there is no such file." if isinstance(error, FileNotFoundError) else error
+            raise InputError(f"cannot read the core set {path}: {why}") from error
         except ValueError as error:
             raise InputError(f"the core set {path} is damaged ({error}); prune anew.") from error
         if found is None:

@@ -85,6 +85,17 @@ def test_a_changed_byte_of_an_expert_is_refused_and_trained_away(capsys):
     assert path.read_bytes() == content
 
 
+@pytest.mark.parametrize("other", ["objective.network=convnet3@8", "experts.epochs=2"])
+def test_an_expert_of_another_network_or_length_is_refused_before_a_step(capsys, other):
+    main(["toy.yaml", HERE])
+    main(["toy.yaml", "objective.trajectory.experts=other", other])
+    other_file = Path("other/expert-00001.safetensors")
+    (FOLDER / other_file.name).write_bytes(other_file.read_bytes())
+    capsys.readouterr()
+    told = refused(capsys, distill, HERE)
+    assert "expert-00001.safetensors is damaged (it is no convnet3@4 of 1 epoch for 10" in told
+
+
 def test_a_damaged_manifest_of_experts_is_told_in_one_line(capsys):
     main(["toy.yaml", "experts.count=1"])
     manifest = folder_of(load()) / "experts.json"
@@ -94,7 +105,16 @@ def test_a_damaged_manifest_of_experts_is_told_in_one_line(capsys):
         for command in (main, distill):
             assert "experts.json is damaged" in refused(capsys, command)
     manifest.unlink()
-    assert "has experts and no experts.json" in refused(capsys, distill, "experts.count=1")
+    for command in (main, distill):
+        assert "has experts and no experts.json" in refused(capsys, command, "experts.count=1")
+
+
+def test_a_core_set_of_experts_that_is_gone_is_told_as_missing(capsys):
+    main(["toy.yaml", HERE])
+    (FOLDER / "coreset.parquet").unlink()
+    capsys.readouterr()
+    told = refused(capsys, distill, HERE)
+    assert "cannot read the core set mine/coreset.parquet: there is no such file" in told
 
 
 def test_missing_experts_are_named_with_the_command_that_makes_them(capsys):
