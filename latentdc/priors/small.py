@@ -11,7 +11,6 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdc.errors import InputError
 from latentdc.images import contiguous
 from latentdc.priors.convert import networks
 from latentdc.priors.convert.shape import Process
@@ -23,11 +22,6 @@ from latentdc.recipe.prior_training import AutoencoderTraining, UNetTraining
 def build_autoencoder(spec: AutoencoderTraining, resolution: int) -> AutoencoderKL:
     """An untrained autoencoder that halves the resolution after every level but the last."""
     levels = len(spec.channels)
-    if resolution % 2 ** (levels - 1):
-        raise InputError(
-            f"autoencoder.channels has {levels} levels, which halve {levels - 1} times; "
-            f"data.resolution={resolution} is no multiple of {2 ** (levels - 1)}."
-        )
     return AutoencoderKL(
         sample_size=resolution,
         block_out_channels=tuple(spec.channels),

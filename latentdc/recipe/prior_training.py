@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from latentdc.errors import counted
 from latentdc.recipe import checks
 from latentdc.recipe.data import Data, require_images
 from latentdc.recipe.fields import check_fields
@@ -166,3 +167,23 @@ class PriorRecipe:
             f"checkpoint_every is at least 1 step, got {self.checkpoint_every}.",
         )
         require_images(self.data, "latentdc train-prior")
+        if self.start is None:
+            self._check_levels()
+
+    def _check_levels(self) -> None:
+        """Refuse networks whose levels halve the images more often than can be."""
+        shapes = {"autoencoder": self.autoencoder.channels, "unet": self.unet.channels}
+        side, halved = self.data.resolution, 0
+        for name, widths in shapes.items():
+            halved += len(widths) - 1
+            checks.require(
+                side % 2**halved == 0,
+                f"{name}.channels has {counted(len(widths), 'level')}, after which images are "
+                f"halved {counted(halved, 'time')}, and data.resolution={side} is no multiple of "
+                f"{2**halved}; take fewer levels, or another resolution.",
+            )
+            checks.require(
+                side > 2**halved or widths[-1] > 16,
+                f"{name}.channels={widths} normalises its last level, of 1 pixel, in 16 groups of "
+                "1 value; take fewer levels, or make the last one wider than 16.",
+            )

@@ -351,8 +351,6 @@ def test_latents_of_the_shapes_that_were_asked_for():
         UNetTraining(channels=[16, 32], attention=[False, True], heads=8), (4, 8, 8), "abc"
     )
     assert embedding(torch.tensor([3])).shape == (1, 1, 64)
-    with pytest.raises(InputError, match="no multiple of 4"):
-        build_autoencoder(AutoencoderTraining(channels=[16, 16, 16]), 18)
     assert unet.config.in_channels == 4
 
 
@@ -509,6 +507,26 @@ def test_a_precision_that_training_does_not_take_up_is_told(
     main(["priors/digits", "output=run"])
     told = "warning: priors are trained in float32; mixed_precision=bf16 is left out."
     assert (told in capsys.readouterr().err) == (precision == "bf16")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["data.resolution=17"], "autoencoder.channels has 2 levels, after which"),
+        (["data.resolution=18"], "unet.channels has 2 levels, after which images are halved 2"),
+        (
+            ["unet.channels=[32,32,32,32,32]", "unet.attention=[true,true,true,true,true]"],
+            "halved 5 times, and data.resolution=16 is no multiple of 32; take fewer levels",
+        ),
+        (["autoencoder.channels=[16,16,16,16,16]"], "its last level, of 1 pixel"),
+        (["data.resolution=8", "unet.channels=[16,16,16]", "unet.heads=16",
+          "unet.attention=[true,true,true]"], "in 16 groups of 1 value"),
+    ],
+)  # fmt: skip
+def test_levels_that_the_images_do_not_allow_are_refused_with_the_recipe(capsys, overrides, told):
+    overrides = ["autoencoder.channels=[16,16]", *overrides]
+    for dry in ([], ["--dry-run"]):
+        assert told in refused(["priors/digits", *overrides, *dry], capsys)
 
 
 def test_two_priors_to_start_from_are_refused(capsys):
