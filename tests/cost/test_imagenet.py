@@ -1,4 +1,4 @@
-"""The arithmetic of docs/imagenet.md, evaluated, against the dry run of the recipe it is about."""
+"""The arithmetic of docs/records/counted.md, evaluated, against the dry run of its recipe."""
 
 import re
 from pathlib import Path
@@ -9,16 +9,17 @@ from latentdc import config
 from latentdc.cost import Hardware, describe, stages
 from latentdc.recipe import Recipe
 
-PAGE = Path(__file__).parents[2] / "docs/imagenet.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def page() -> str:
-    return PAGE.read_text()
+    return (DOCS / "imagenet.md").read_text()
 
 
 def table(heading: str) -> dict[str, str]:
     """The formula of each name in the table under a heading."""
-    section = page()[page().index(heading) :].split("\n\n| ", 1)[1].split("\n\n")[0]
+    record = (DOCS / "records/counted.md").read_text()
+    section = record[record.index(heading) :].split("\n\n| ", 1)[1].split("\n\n")[0]
     rows = re.findall(r"^\| ([^|]+) \| [^|]+ \| `([^`]+)` \|$", section, re.M)
     return dict(rows)
 
