@@ -66,6 +66,17 @@ def require_part(part: object, name: str, count: int, shape: tuple[int, ...] | N
     return found
 
 
+def require_logits(soft_labels: Tensor) -> None:
+    """Refuse soft labels that are probabilities, of which students would see a softmax."""
+    sums = soft_labels.sum(dim=1)
+    summed = torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
+    require(
+        soft_labels.shape[1] == 1 or not summed or bool((soft_labels < 0).any()),
+        "soft_labels are logits, and these are probabilities, none negative and 1 in sum for each "
+        "image; give their logarithms, soft_labels.clamp(min=1e-12).log()",
+    )
+
+
 def require_rate(lr: float | None) -> None:
     """Refuse what is no learning rate, nor None."""
     require(

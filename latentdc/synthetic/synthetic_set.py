@@ -93,6 +93,8 @@ class SyntheticSet:
             if (part := getattr(self, name)) is not None:
                 part = checks.require_part(part, name, count, shapes.get(name))
                 object.__setattr__(self, name, part)
+        if self.soft_labels is not None:
+            checks.require_logits(self.soft_labels)
         checks.require(
             self.weights is None or float(self.weights.min()) > 0,
             "weights are what the losses of images are multiplied by, all above 0",

@@ -183,7 +183,7 @@ def test_pools_that_are_too_small_or_not_there(capsys, overrides, told):
     labels = torch.arange(10).repeat_interleave(2)
     names = tuple(map(str, range(10)))
     SyntheticSet(images, labels, names).save_pretrained("made")
-    soft = torch.eye(10)[labels]
+    soft = 4 * torch.eye(10)[labels]
     SyntheticSet(images, labels, names, soft_labels=soft).save_pretrained("soft")
     assert told in refused(capsys, *SELECTION, *overrides)
 

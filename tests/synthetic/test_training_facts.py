@@ -59,6 +59,10 @@ def test_the_card_says_how_students_are_to_be_trained():
         ({"learned_lr": 0.0}, "learned_lr is a positive number, got 0.0"),
         ({"learned_lr": float("nan")}, "got nan"),
         ({"soft_labels": torch.zeros(8, 3)}, r"soft_labels is float32 with a shape of \(8, 4\)"),
+        (
+            {"soft_labels": torch.eye(4).repeat(2, 1) * 0.6 + 0.1},
+            "are probabilities",
+        ),
         ({"weights": torch.zeros(8)}, "weights are what .* all above 0"),
         ({"images": torch.rand(8, 3, 8, 8) * 255}, "look like levels 0 to 255; make them uint8"),
         ({"grid": 0}, "grid is the number of pictures along a side"),
