@@ -77,6 +77,10 @@ def sampling(
         settled, plan = settle_memory(
             prior, settings.batch, saved, context.accelerator, one_step=True
         )
+    if settings.choice.kind is not None:
+        pool, stay = settings.choice.candidates(context.ipc), context.ipc
+        counts = f"{pool * real.num_classes:,} images, of which {stay * real.num_classes:,} stay"
+        ranks.say("sampling", counts)
     latents = RealLatents(real, settled, settings, context.ipc, context.seed)
     seconds = dict.fromkeys(_STAGES, 0.0)
     sampler = ClassSampler(latents, networks, context, seconds)

@@ -217,10 +217,9 @@ def check_cells(
 ) -> None:
     """Refuse what any cell would refuse when its turn comes; every data set is opened once.
 
-    Left out are sets that another cell of the sweep in `folder` makes, and but for the making of
-    experts those cells that follow some, whose files are read when their turn comes. `finished` is
-    the folder of a finished cell by the settings of its data, whose images have to be the same. Of
-    cells that differ in their seed alone, and are not begun, one is checked.
+    Left out are cells that open a set which another cell of the sweep in `folder` has yet to make.
+    `finished` is the folder of a finished cell by the settings of its data, whose images have to be
+    the same. Of cells that differ in their seed alone, and are not begun, one is checked.
     """
     open_once, checked = _opener(), set[str]()
     # Those that test first: their data, which are opened with the test split, do for the others.
@@ -229,7 +228,6 @@ def check_cells(
         try:
             if recipe.follows_experts:
                 _check_experts(recipe, words.get(point, ()))
-                continue
             if (beside := (finished or {}).get(repr(recipe.data))) is not None:
                 read = partial(open_once, recipe.data, bool(recipe.evaluate.rows))
                 train, _ = runtime.main_first(accelerator, read)
@@ -238,11 +236,16 @@ def check_cells(
             if alike in checked and not place.exists():
                 continue
             checked.add(alike)
-            sets = [Path(name) for name in recipe.opened_sets.values()]
-            if not any(one.absolute().is_relative_to(folder.absolute()) for one in sets):
+            if not any(_yet_to_make(Path(name), folder) for name in recipe.opened_sets.values()):
                 check_run(recipe, place, trainings=folder / "trainings", open_data=open_once)
         except InputError as error:
             raise InputError(f"cell {'/'.join(point)}: {error}") from error
+
+
+def _yet_to_make(path: Path, folder: Path) -> bool:
+    """Whether a set is one of the sweep in `folder`, and not there."""
+    made = any((place / PROVENANCE).is_file() for place in (path, path / run_folder.SET))
+    return path.absolute().is_relative_to(folder.absolute()) and not made
 
 
 def _opener() -> OpenData:

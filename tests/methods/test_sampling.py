@@ -165,6 +165,13 @@ def test_a_choice_takes_its_images_from_the_candidates(kind):
         assert (own - image).abs().flatten(1).amax(dim=1).min() < 1e-4
 
 
+def test_a_run_says_how_many_candidates_it_samples(capsys):
+    run(ipc=3)
+    assert "stay" not in capsys.readouterr().err
+    run(ipc=2, select={"kind": "moments", "groups": 4})
+    assert "sampling: 24 images, of which 6 stay" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("space", ["features", "latents"])
 def test_moments_of_a_class_with_one_real_image_choose_the_group_at_its_mean(space, monkeypatch):
     seen, judge = [], pools.moments_offset

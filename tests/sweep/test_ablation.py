@@ -95,6 +95,13 @@ def test_experts_of_all_cells_are_looked_for_before_the_first_runs(tmp_path, mon
     assert stop.value.code == 2 and "cell all: 1 of the 1 experts" in told
     assert "latentdc experts digits_ipc1 prune.score=random" in told
     train_experts(shlex.split(told.partition("Here that is: latentdc experts ")[2]))
+    for path in Path("runs/experts").glob("*/expert-00000.safetensors"):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1])
+        with pytest.raises(SystemExit, match="2"):
+            main(["two.yaml", *tiny])
+        assert f"{path} is damaged" in capsys.readouterr().err
+        path.write_bytes(whole)
     with pytest.raises(pytest.fail.Exception, match="began"):
         main(["two.yaml", *tiny])
 

@@ -8,12 +8,14 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 
+from latentdc.data.dataset import Dataset
 from latentdc.distill import check
 from latentdc.errors import InputError
 from latentdc.recipe import Prune
 from latentdc.sweep import run as sweep_run
 from latentdc.sweep.__main__ import main
 from latentdc.sweep.spec import Sweep, expand
+from latentdc.synthetic import SyntheticSet
 from tests.synthetic.foreign.layouts import named
 
 GRID = """
@@ -80,6 +82,10 @@ LATER = {  # a later cell's changes, and what its run would say
         ["method.kind=selection", "selection.pool=./none"],
         "no synthetic set './none'",
     ),
+    "a pool of other classes that an earlier cell made": (
+        ["method.kind=selection", "selection.pool=runs/grid/pool"],
+        "class",
+    ),
     "a core set that is none": (["prune.coreset=other.safetensors"], "cannot read the core set"),
     "weights of another teacher": (
         [
@@ -125,6 +131,8 @@ def test_what_a_later_run_would_refuse_stops_the_sweep_before_its_first(
     save_file({"weight": torch.zeros(2)}, "other.safetensors")
     (tmp_path / "few.csv").write_text("loss\n1\n2\n")
     named(tmp_path / "tree" / "train", ["cat", "dog"], ipc=2)
+    pool = Dataset.from_folder(tmp_path / "tree" / "train", resolution=8)
+    SyntheticSet.from_real(pool).save_pretrained(tmp_path / "runs" / "grid" / "pool")
     axes = {"what": {"as is": [], "later": changes}}
     overrides = ["data.resolution=8", "prior.kind=pixel", "prior.weights=null", "threads=1"]
     text = {"recipe": "digits_ipc1", "overrides": overrides, "axes": axes}
