@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from statistics import fmean, stdev
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from latentdc.arguments import path_of, require_shares
@@ -18,6 +19,7 @@ from latentdc.io import as_read_back, read_json, write_json
 from latentdc.locks import locked
 from latentdc.recipe import BASELINES
 from latentdc.recipe.fields import show
+from latentdc.recipe.labels import OWN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,11 +159,9 @@ class Results(list[Result]):
 
     Examples:
         >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
-        >>> coreset = latentdc.prune_dataset(train, latentdc.Prune(score="random", keep=0.1))
-        >>> kept = train.select(coreset.indices(train))
         >>> protocol = latentdc.load_protocol("quick", students=["convnet3@8"], seeds=2, steps=5)
         >>> how = latentdc.Normalization()
-        >>> results = latentdc.evaluate_sets({"mine": kept}, test, protocol, normalization=how)
+        >>> results = latentdc.evaluate_sets({"full": train}, test, protocol, normalization=how)
         >>> list(results.to_frame()["seed"])
         [0, 1]
     """
@@ -276,11 +276,8 @@ def refuse_newer(path: Path) -> None:
 def to_json(results: Iterable[Result]) -> dict[str, Any]:
     """The content of a file of results: flat rows, and each protocol once."""
     results = list(results)
-    content = {
-        "version": _VERSION,
-        "protocols": {result.protocol_hash: dict(result.settings) for result in results},
-        "results": [_row(result) for result in results],
-    }
+    protocols = {result.protocol_hash: dict(result.settings) for result in results}
+    content = {"version": _VERSION, "protocols": protocols, "results": [*map(_row, results)]}
     return dict(as_read_back(content))
 
 
@@ -318,18 +315,19 @@ def _other_version(version: int) -> str:
     return f"it has version {version} and this latentdc reads {_VERSION}; {do}."
 
 
-# Kinds and least values of what a file holds.
-_KINDS: Mapping[str, tuple[type, ...]] = {
+_KINDS: Mapping[str, tuple[type, ...]] = {  # of what a file holds
     **dict.fromkeys(("set", "student", "protocol", "protocol_hash", "test", "hash"), (str,)),
-    **dict.fromkeys(("run", "counts", "data"), (str,)),
-    **dict.fromkeys(("version", "ipc", "classes", "steps", "image_bytes", "label_bytes"), (int,)),
+    **dict.fromkeys(("run", "counts", "data", "source"), (str,)),
+    **dict.fromkeys(("version", "ipc", "classes", "steps", "batch"), (int,)),
+    **dict.fromkeys(("image_bytes", "label_bytes", "teacher_bytes"), (int,)),
     **dict.fromkeys(("preprocessing", "labels", "machine"), (dict,)),
     **dict.fromkeys(("protocols", "settings", "views"), (dict,)),
-    **dict.fromkeys(("results", "hashes", "accuracies", "top5"), (list,)),
-    **dict.fromkeys(("mean", "seconds"), (int, float)),
-    "unseen": (bool,),
+    **dict.fromkeys(("results", "hashes", "accuracies", "top5", "teachers"), (list,)),
+    **dict.fromkeys(("mean", "seconds", "teacher_accuracy"), (int, float)),
+    **{"unseen": (bool,), "a fact of its machine": (str, int, float, bool, NoneType)},
 }
 _LEAST = {"ipc": 1, "classes": 1, "steps": 1, "image_bytes": 0, "label_bytes": 0, "seconds": 0}
+_OF_TEACHERS = ("source", "teachers", "teacher_accuracy", "teacher_bytes")
 _OPTIONAL = ("run", "counts", "data", "top5", "image_bytes", "seconds")
 
 
@@ -340,9 +338,13 @@ def _result(row: Mapping[str, Any], protocols: Mapping[str, Any]) -> Result:
         if value is not None or key not in _OPTIONAL:
             _checked(key, value)
     _checked("label_bytes", row["labels"].get("label_bytes", 0))
+    for key in () if row["labels"].get("source", OWN) == OWN else _OF_TEACHERS:
+        _checked(key, row["labels"][key])
+    for fact in row["machine"].values():
+        _checked("a fact of its machine", fact)
     settings = _checked("settings", protocols[row["protocol_hash"]])
-    for part in ("views", "labels"):
-        _checked(part, settings[part])
+    for key in ("views", "labels", "batch"):
+        _checked(key, settings[key])
     if _checked("steps", settings["steps"]) != row["steps"]:
         raise ValueError(f"steps is {settings['steps']} and {row['steps']}")
     hashes = tuple(_checked("hash", each) for each in row["hashes"])

@@ -119,6 +119,8 @@ WRONG = [
     *(((*ROW, "counts"), value) for value in (7, [[5]], True)),
     *(((*ROW, "preprocessing"), value) for value in (None, [[5]], math.nan)),
     *(((*ROW, "labels"), value) for value in (None, [], 3, {"label_bytes": "x"})),
+    *(((*ROW, "labels"), {"source": value}) for value in ([], 3, "online")),
+    *(((*ROW, "machine"), {"device": value}) for value in ([], {"a": 1})),
     *(((*ROW, "image_bytes"), value) for value in (-1, [[5]], math.nan, True)),
     *(((*ROW, "seconds"), value) for value in (-1, "x", math.inf)),
     *(((*ROW, "top5"), value) for value in ([0.75], [0.25, 0.5], ["x", "y"])),
@@ -128,6 +130,7 @@ WRONG = [
     *((("results",), value) for value in (None, 3, {"a": 1})),
     *((("protocols",), value) for value in (None, [], {}, "x", 3)),
     *((("protocols", "HASH", "steps"), value) for value in (None, -3, "x", [], 4)),
+    *((("protocols", "HASH", "batch"), value) for value in (None, "x")),
     *((("protocols", "HASH", part), value) for part in ("labels", "views") for value in (None, [])),
 ]
 
