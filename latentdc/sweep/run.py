@@ -131,8 +131,9 @@ def is_finished(recipe: Recipe, folder: Path) -> bool:
     A finished cell can be evaluated by other settings with `latentdc distill` and its folder.
 
     Raises:
-        InputError: the mark is damaged, or what the recipe reads is no longer what the cell read,
-            so that other cells would lie beside it as if they differed in their settings alone.
+        InputError: the mark or the results are damaged, or what the recipe reads is no longer what
+            the cell read, so that other cells would lie beside it as if they differed in their
+            settings alone.
     """
     try:
         mark = io.read_json(folder / MARK)
@@ -157,6 +158,8 @@ def is_finished(recipe: Recipe, folder: Path) -> bool:
                 "these back, remove that folder to run the cell anew, or give the sweep a folder "
                 "of its own with output=..."
             )
+    if recipe.evaluate.rows:
+        load(folder / RESULTS)  # refuses a damaged one before other cells are run
     return True
 
 

@@ -198,6 +198,7 @@ def test_a_cell_without_its_results_is_scored_again_and_edited_ones_are_refused(
     edited = json.loads(content)
     edited["results"][0]["accuracies"][0] = 0.99
     path.write_text(json.dumps(edited))
+    monkeypatch.setattr(sweep_run, "check_cells", None)  # before a missing cell is looked at
     with pytest.raises(SystemExit):
         main(["mine.yaml"])
     assert "and that of its values" in capsys.readouterr().err.splitlines()[-1]
