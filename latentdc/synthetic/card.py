@@ -267,7 +267,8 @@ def _results(results: Mapping[str, object]) -> str:
         raise InputError(
             f"results are plain values, or what latentdc.results.result.to_json gives: {why}"
         ) from error
-    return "\n\n".join(filter(None, [table, _listed(results)])) or "Not measured."
+    others = {key: value for key, value in results.items() if not table or key != "version"}
+    return "\n\n".join(filter(None, [table, _listed(others)])) or "Not measured."
 
 
 def _listed(values: Mapping[str, object]) -> str:

@@ -42,7 +42,7 @@ def test_results_become_a_table_beside_their_plain_values():
     card = card_of(random_set(), results={"note": "mine", **to_json(rows)})
     assert "| set | convnet3@4 |\n| --- | ---: |\n| distilled | 62.5 ± 17.7 |\n" in card
     assert "| full\\|all | 75.0 ± 0.0 |" in card and "Test accuracy in %, mean" in card
-    assert "- note: mine" in card
+    assert "- note: mine" in card and "version: " not in card.partition("## How")[0]
 
 
 def test_results_without_a_plain_value_are_said_not_to_be_measured():
