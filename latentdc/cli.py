@@ -8,6 +8,7 @@ recipe answer at once.
 import argparse
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -121,6 +122,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
 
     def work() -> None:
+        for word in words:
+            if re.search("[\ud800-\udfff]", word):
+                raise InputError(
+                    f"{word} has characters that UTF-8 cannot write; give the file another name, "
+                    "or where they are of another locale, set PYTHONUTF8=1."
+                )
         module, options = parse(words or ["--help"])
         options.command = ["latentdc", *words]
         ranks.set_level(getattr(options, "level", None) or logging.INFO)

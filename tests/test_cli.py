@@ -299,6 +299,16 @@ def test_a_path_that_the_locale_cannot_write_is_one_line(tmp_path):
     assert "\\udcce" in told and "set PYTHONUTF8=1" in told
 
 
+@pytest.mark.parametrize(
+    "words", [["compare", "caf\udce9"], ["export", "caf\udce9", "--format", "pt", "x.pt"]]
+)
+def test_a_name_that_is_no_utf8_is_refused_before_it_is_looked_for(capsys, words):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    told = capsys.readouterr().err
+    assert "caf\\udce9 has characters that UTF-8 cannot write; give the file another name" in told
+
+
 @pytest.mark.slow
 def test_names_and_tables_of_any_letters_are_written_in_any_locale(tmp_path):
     (tmp_path / "mine.yaml").write_text(
