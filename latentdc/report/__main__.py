@@ -1,6 +1,7 @@
 """`latentdc report RUN ...`: one HTML page of any runs. No torch before arguments are read."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
     first = Path(options.runs[0]).expanduser()
     folder = first.parent if first.is_file() else first
     output = options.output or (folder if len(options.runs) == 1 else Path()) / "report.html"
+    output = output.expanduser()
     io.require_writable(output.parent, "--output")
     if output.is_dir():
         raise InputError(f"--output {output} is a folder; name a file, such as report.html.")
@@ -60,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
     from latentdc.report.page import write
 
     value = "top5" if options.top5 else "accuracy"
-    real = _real_images(folder) if options.real else None
+    real = partial(_real_images, folder) if options.real else None
     print(f"report: {write(output, options.runs, real=real, against=options.against, value=value)}")
 
 

@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -19,6 +19,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, counted
 from latentdc.plain_text import in_page
 from latentdc.published import published
+from latentdc.ranks import say
 from latentdc.recipe import BASELINES
 from latentdc.recipe.rules import RULES
 from latentdc.report.charts import Chart, histogram, shown
@@ -46,7 +47,7 @@ def write(
     path: Path,
     given: Sequence[str | Path],
     *,
-    real: Dataset | None = None,
+    real: Callable[[], Dataset] | None = None,
     against: str | None = None,
     value: str = "accuracy",
     frame: pd.DataFrame | None = None,
@@ -57,7 +58,7 @@ def write(
     Args:
         path: of the file.
         given: folders of runs, sweeps, prunings or evaluations, or files of results.
-        real: training images to show; None shows none.
+        real: opens the training images to show, once all else is read; None shows none.
         against: set from which the others are subtracted; None takes the random row, or where there
             is none the first set.
         value: `accuracy` or `top5`.
@@ -71,10 +72,13 @@ def write(
     runs, frame = open_runs(given, frame)
     if frame is not None:
         comparison.require_choices(frame, against, value)
+    images = None if real is None else real()
+    if images is not None and (others := [one.name for one in runs if not _is_of(one, images)]):
+        say("note", f"no real images beside {', '.join(others)}, made of others than {images.name}")
     several = counted(len(runs) or len(given), "run")
     title = Path(given[0]).expanduser().resolve().name if len(given) == 1 else several
     for room in ROOMS:
-        text = _html(title, runs, frame, Album(room), real, against, value, begun)
+        text = _html(title, runs, frame, Album(room), images, against, value, begun)
         if len(text.encode()) <= LARGEST:
             break
     io.write_text(path, text)
@@ -253,7 +257,8 @@ def _cost(frame: pd.DataFrame) -> str:
             low, high = known.min(), known.max()
             span = f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
             parts.append(f"{span} {unit.replace('seconds', 'second') if span == '1' else unit}")
-    devices = ", ".join(dict.fromkeys(frame["machine.device"].dropna()))
+    known = frame["machine.device"].dropna() if "machine.device" in frame else ()
+    devices = ", ".join(dict.fromkeys(map(str, known)))
     return f"Cost: {'; '.join(parts) or 'not recorded'}{f', on {devices}' if devices else ''}."
 
 
@@ -276,10 +281,19 @@ def _galleries(
             own = frame[of_same_set(frame, run) & frame[value].notna()]
             scored = own.groupby("student", sort=False)[value].mean().items()
             title += "".join(f", {student} {100 * mean:.1f} %" for student, mean in scored)
+        near = real if real is not None and _is_of(run, real) else None
         found.append(
-            synthetic_images(title, run.synthetic, run.counts, album, real, strip=len(made) > 1)
+            synthetic_images(title, run.synthetic, run.counts, album, near, strip=len(made) > 1)
         )
     return [gallery for gallery in found if gallery is not None]
+
+
+def _is_of(run: Run, real: Dataset) -> bool:
+    """Whether a run is of these training images, as far as its set and core set tell."""
+    made = run.provenance.get("made")
+    told = made.get("data_hash") if isinstance(made, Mapping) else None
+    kept = None if run.coreset is None else run.coreset.data_hash
+    return told in (None, real.hash) and kept in (None, real.hash)
 
 
 @dataclass(frozen=True)
@@ -303,7 +317,7 @@ def _pruning(run: Run, album: Album, real: Dataset | None) -> _Pruning:
         if pd.notna(values).all():
             title = f"{rule}: {RULES[rule].hard} is hard"
             charts.append(histogram(rule, values, chosen, title=title))
-    if real is not None and real.kind == "images" and rules:
+    if real is not None and real.kind == "images" and rules and _is_of(run, real):
         galleries = ends_of_ranking(rules[0], table, real, album)
     return _Pruning(run.name, charts, galleries)
 

@@ -158,7 +158,7 @@ def test_values_of_curves_and_frontiers_are_under_the_pointer(found):
 def test_real_images_are_shown_on_demand_alone(tmp_path):
     folder, train = run_folder(tmp_path / "mine"), colours(12, names=synthetic_set().class_names)
     shown = []
-    for real in (None, train):
+    for real in (None, lambda: train):
         found = Parsed(page.write(tmp_path / "x.html", [folder], real=real).read_text())
         shown.append([one["src"] for one in found.all("img")])
     assert len(shown[0]) == 4 and len(shown[1]) == 8 and set(shown[0]) < set(shown[1])
@@ -182,6 +182,40 @@ def test_the_real_option_opens_the_data_of_the_recipe(tmp_path, capsys):
     assert end.value.code == 2 and "--real opens the data" in capsys.readouterr().err
 
 
+def test_real_images_are_not_shown_beside_a_set_that_was_made_of_others(tmp_path, capsys):
+    names = synthetic_set().class_names
+    train, other = colours(12, names=names), colours(14, names=names)
+    for name, data in {"a": train, "b": other}.items():
+        made = {"made": {"data_hash": data.hash}}
+        run_folder(tmp_path / name, synthetic_set(provenance=made))
+    folders = [tmp_path / "a", tmp_path / "b"]
+    found = Parsed(page.write(tmp_path / "x.html", folders, real=lambda: train).read_text())
+    assert len(found.all("img")) == 4 + 8
+    assert f"no real images beside b, made of others than {train.name}" in capsys.readouterr().err
+
+
+def test_what_a_page_refuses_is_refused_before_real_images_are_opened(tmp_path, capsys):
+    run_folder(tmp_path / "a")
+    (tmp_path / "a/recipe.yaml").write_text("data: {source: /nowhere, resolution: 16}\n")
+    with pytest.raises(SystemExit):
+        cli.main(["report", str(tmp_path / "a"), "--real", "--against", "nobody"])
+    assert "--against nobody: there is no such set" in capsys.readouterr().err
+
+
+def test_results_that_tell_no_device_have_a_page(tmp_path):
+    rows = table(None, {"all": {"machine": {}}}, distilled=((0.5, 0.75),))
+    save(tmp_path / "results.json", rows)
+    assert "Cost: not recorded." in page.write(tmp_path / "x.html", [tmp_path]).read_text()
+
+
+def test_a_page_may_be_named_from_the_home_folder(tmp_path, monkeypatch):
+    run_folder(tmp_path / "a")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    cli.main(["report", "a", "--output=~/x.html"])
+    assert (tmp_path / "x.html").is_file() and not (tmp_path / "~").exists()
+
+
 def test_a_pruning_has_histograms_and_with_real_images_the_ends_of_each_class(tmp_path):
     train = colours(12, names=synthetic_set().class_names)
     folder = pruned_folder(tmp_path, train)
@@ -191,7 +225,7 @@ def test_a_pruning_has_histograms_and_with_real_images_the_ends_of_each_class(tm
     assert sum(int(re.search(r": (\d+) images?", tip)[1]) for tip in set(tips)) == 24  # two scores
     assert sum("1 kept" in tip for tip in set(tips)) == 8
     assert found.all("img") == [] and "latentdc prune recipe.yaml" in found.text
-    shown = Parsed(page.write(tmp_path / "x.html", [folder], real=train).read_text())
+    shown = Parsed(page.write(tmp_path / "x.html", [folder], real=lambda: train).read_text())
     images = [one["alt"] for one in shown.all("img")]
     ends = [*range(0, 10, 2), *range(1, 11, 2), *range(10, 0, -2), *range(11, 1, -2)]
     assert [float(alt.split("loss ")[1]) for alt in images] == ends
