@@ -293,7 +293,7 @@ def describe_evaluation(
 
 def describe_measuring(
     recipe: Recipe,
-    protocol: EvalProtocol,
+    protocol: EvalProtocol | None,
     count: int | None,
     network: Teacher | None,
     hardware: Hardware,
@@ -305,7 +305,7 @@ def describe_measuring(
 
     Args:
         recipe: of the data.
-        protocol: of the students of increments.
+        protocol: of the students of increments; None without `redundancy`.
         count: images of the set; None where they are not known before it is read.
         network: for entropy and diversity.
         hardware: of the run.
@@ -329,7 +329,7 @@ def describe_measuring(
     if redundancy is not None and count is None:
         found.append(Stage("redundancy", None, "the images of the set are counted as it is read"))
     elif redundancy is not None:
-        assert count is not None
+        assert count is not None and protocol is not None
         found.append(_redundancy(protocol, count, redundancy, sizes))
     return summary(lines, found, hardware)
 

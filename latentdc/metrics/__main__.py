@@ -4,19 +4,27 @@ A SET is whatever `latentdc evaluate` takes. Imports no torch until the recipe i
 """
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from latentdc import cli, locks, ranks
 from latentdc.errors import InputError
 from latentdc.evaluate.commands import image_count, output_folder, read_sets, set_arguments
 from latentdc.evaluate.loading import recipe_protocol
+from latentdc.recipe import Recipe
 from latentdc.recipe.data import require_images
 from latentdc.recipe.labels import Teacher
+from latentdc.recipe.protocol import EvalProtocol
 
 if TYPE_CHECKING:
     from latentdc.metrics.measure import Wanted
 
 _CHANGEABLE = ("data", "evaluate", "threads", "precision", "processes")
+_NONE = "measures that train no student; --redundancy N does"
+_ONE = dict.fromkeys(  # keys that say nothing about one student on one increment
+    (f"evaluate.{key}" for key in ("seeds", "together", "rows", "learned_lr")),
+    "--redundancy, which trains one student once on each increment",
+)
 
 
 def arguments(parser: cli.Parser) -> None:
@@ -54,6 +62,8 @@ def run(options: argparse.Namespace) -> None:
     cli.one_process("latentdc measure")
     (source,), recipe = read_sets(sets, overrides, options, _CHANGEABLE)
     require_images(recipe.data, "latentdc measure")
+    protocol = _protocol(options.redundancy, recipe)
+    cli.tell_unread(overrides, {"evaluate": _NONE} if protocol is None else _ONE)
     network = _network(options)
     if network is not None:
         network.check_size(recipe.data.resolution)
@@ -62,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
 
         text = describe_measuring(
             recipe,
-            recipe_protocol(recipe.evaluate),
+            protocol,
             image_count(source, recipe),
             network,
             Hardware.of(options),
@@ -74,12 +84,29 @@ def run(options: argparse.Namespace) -> None:
     ranks.say("measure", sets[0])
     from latentdc.metrics.measure import NAME, Wanted, measure_saved, to_text
 
-    wanted = Wanted(network, options.lpips, options.kid, options.redundancy)
+    wanted = Wanted(network, options.lpips, options.kid, options.redundancy, protocol)
     _check_extras(wanted)
     output = output_folder([source], options.output, recipe.data)
     with locks.locked(output):
         content = measure_saved(source, recipe, wanted, output)
     print(f"\n{to_text(content)}\n\nmetrics: {output / NAME}")
+
+
+def _protocol(each: int | None, recipe: Recipe) -> EvalProtocol | None:
+    """That of the students of increments; None where there are none."""
+    if each is None:
+        return None
+    if each < 1:
+        raise InputError(f"--redundancy is at least 1 image of each class, got {each}.")
+    protocol = recipe_protocol(recipe.evaluate)
+    protocol = replace(protocol, students=protocol.students[:1])
+    if protocol.labels.source != "hard":
+        raise InputError(
+            f"redundancy is measured with hard labels, and protocol {protocol.name} has soft ones; "
+            "name another with evaluate.protocol, such as quick."
+        )
+    protocol.check_students(recipe.data.size, recipe.data.kind)
+    return protocol
 
 
 def _network(options: argparse.Namespace) -> Teacher | None:

@@ -1,7 +1,7 @@
 """Measure one set beside as many random real images: the work of `python -m latentdc.metrics`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from latentdc import io, modes, plain_text, ranks
 from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError
 from latentdc.evaluate import class_numbers, label_store, loading, teachers
+from latentdc.evaluate.evaluate import check_sets
 from latentdc.evaluate.saved import open_setting
 from latentdc.evaluate.setting import require_comparable
 from latentdc.images import fetch
@@ -23,6 +24,7 @@ from latentdc.priors.load import load_prior, prior_networks
 from latentdc.prune.scorers import AT_ONCE, Classifier
 from latentdc.recipe import Recipe
 from latentdc.recipe.labels import Teacher
+from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.open import SetSource, open_set, row_names
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
@@ -40,6 +42,7 @@ class Wanted:
     lpips: bool = False  # diversity by LPIPS
     kid: bool = False  # distance to the real training images
     redundancy: int | None = None  # images of each class in an increment of the sets
+    protocol: EvalProtocol | None = None  # of their students, with hard labels
 
 
 @modes.precision_put_back()
@@ -60,8 +63,9 @@ def measure_saved(source: SetSource, recipe: Recipe, wanted: Wanted, output: Pat
     content: Facts = {"version": _VERSION, "ipc": ipc, "classes": train.num_classes}
     decoder = _decoder_bytes(labelled, recipe, train)
     network = None
-    if wanted.redundancy is not None:
-        increments(labelled, wanted.redundancy)  # refuses before anything is trained
+    if wanted.redundancy is not None and wanted.protocol is not None:  # before anything is trained
+        part = replace(increments(labelled, wanted.redundancy)[0], soft_labels=None)
+        check_sets({"increment": part}, wanted.protocol, setting)
     if wanted.network is not None:
         quick = loading.load_protocol("quick")
         network = teachers.open_teacher(wanted.network, quick, setting, key="--network")
@@ -73,8 +77,7 @@ def measure_saved(source: SetSource, recipe: Recipe, wanted: Wanted, output: Pat
         key: measure_set(one, train, network, wanted, setting.accelerator.device)
         for key, one in sets.items()
     }
-    if wanted.redundancy is not None:
-        protocol = loading.recipe_protocol(recipe.evaluate)
+    if wanted.redundancy is not None and (protocol := wanted.protocol) is not None:
         for key, one in sets.items():
             found = redundancy(one, wanted.redundancy, protocol, setting)
             content["sets"][key]["redundancy"] = found

@@ -46,17 +46,13 @@ def redundancy(
     """Accuracy of students of one increment on another: `matrix` [trained on][tested on], `mean`.
 
     The mean leaves out increments on which the student was trained. `each` counts the images of a
-    class in an increment; the first student of the protocol is trained, once on each.
+    class in an increment; the first student of the protocol, which has hard labels, is trained once
+    on each.
 
     Raises:
-        InputError: fewer than two increments, or a protocol of soft labels.
+        InputError: fewer than two increments.
     """
     parts = increments(one, each)
-    if protocol.labels.source != "hard":
-        raise InputError(
-            f"redundancy is measured with hard labels, and protocol {protocol.name} has soft ones; "
-            "name another with evaluate.protocol, such as quick."
-        )
     protocol = protocol.resolve(len(parts[0]), len(one.class_names))
     tests = [
         Dataset(part.levels(), part.labels, part.class_names, torch.arange(len(part)), "increment")

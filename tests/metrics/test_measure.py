@@ -143,6 +143,45 @@ def test_wrong_input_ends_in_one_line_before_anything_is_read(saved, capsys, tmp
         assert end.value.code == 2 and message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluate.protocol=nowhere.yaml"], "nowhere.yaml"),
+        (["evaluate.protocol=rded-small"], "redundancy is measured with hard labels"),
+        (["evaluate.students=[linear]"], "linear"),
+    ],
+)
+def test_the_protocol_of_increments_is_read_before_the_data(
+    saved, capsys, monkeypatch, words, message
+):
+    monkeypatch.setattr("latentdc.metrics.measure.measure_saved", None)
+    with pytest.raises(SystemExit) as end:
+        main([str(saved[0]), "--redundancy", "1", *words])
+    assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("evaluate.students=[vit]", "evaluate.students: without effect beside measures that"),
+        (
+            "--redundancy 1 evaluate.seeds=2 evaluate.steps=3",
+            "evaluate.seeds: without effect beside --redundancy, which trains one student",
+        ),
+    ],
+)
+def test_keys_that_no_measure_reads_are_told(saved, capsys, words, told):
+    main([str(saved[0]), *words.split(), "--dry-run"])
+    assert f"latentdc: note: {told}" in capsys.readouterr().err
+
+
+def test_a_set_is_measured_though_its_protocol_is_gone(saved, capsys):
+    recipe = replace(saved[1], evaluate=replace(saved[1].evaluate, protocol="/gone.yaml"))
+    (saved[0] / "synthetic/recipe.yaml").write_text(config.to_yaml(recipe))
+    main([str(saved[0]), "--dry-run"])
+    assert "data" in capsys.readouterr().out
+
+
 def test_a_decoder_is_counted_without_its_encoder():
     prior = load_prior(PriorSettings(weights="digits"), resolution=16)
     space, denoiser = prior.autoencoder.autoencoder, vars(prior.denoiser).values()
