@@ -22,15 +22,20 @@ def push_folder(folder: Path, to: Hub, *, token: str | None = None) -> str:
         The address of the repo.
 
     Raises:
-        InputError: no name of a repo, nobody is logged in, a link to elsewhere in the folder, or
-            the Hub refuses the repo.
+        InputError: no name of a repo, nobody is logged in, a damaged set, a link to elsewhere in
+            the folder, or the Hub refuses the repo.
         RunError: the Hub cannot be reached.
     """
+    from latentdc.synthetic.files import read_set
+
     if to.repo is None:
         raise InputError('push_folder pushes to Hub(repo="user/name"), got no repo.')
     paths = [path for pattern in layout.FILES for path in sorted(folder.glob(pattern))]
     files = {path.relative_to(folder).as_posix(): path for path in paths}
     hub.require_own_files(files, folder)
+    if token is None:
+        hub.require_login()
+    read_set(folder)  # refuses a damaged one
     path = files.pop(layout.CARD, None)
     if path is None:
         raise InputError(f"{folder} lacks its card, {layout.CARD}; bring it back.")

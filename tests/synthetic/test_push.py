@@ -236,6 +236,13 @@ def test_nobody_logged_in_is_told_what_to_do(hub, run, monkeypatch, capsys, tmp_
     assert hub.requests == []
 
 
+def test_a_damaged_set_is_not_pushed(hub, run, capsys):
+    path = run / "synthetic/data/train-00000-of-00001.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert f"{path} is damaged" in refusal(capsys, [str(run), "user/name"])
+    assert hub.requests == []
+
+
 @pytest.mark.smoke
 @pytest.mark.parametrize("token", ["hf_read", "hf_other"])
 def test_a_token_without_rights_ends_in_one_line(hub, run, monkeypatch, capsys, token):
