@@ -75,7 +75,13 @@ def find_local(name: str | Path) -> Path | None:
 
 def find(name: str | Path, revision: str | None = None) -> Path:
     """The folder of the set `name`: a local one, or else the Hub's, downloaded."""
-    found = find_local(name) or download(str(name), revision)
+    found = find_local(name)
+    if found is not None and revision is not None:
+        raise InputError(
+            f"revision {revision!r} is of a set on the Hub, and {name} is a folder here; leave the "
+            "revision out, or give the Hub's set from where no such folder lies."
+        )
+    found = found or download(str(name), revision)
     if not is_set(found):
         raise InputError(
             f"the Hub's {name!r} is no synthetic set: it lacks {ROWS} or {PROVENANCE}."

@@ -233,6 +233,13 @@ def test_a_hub_id_is_downloaded_at_its_revision(tmp_path, monkeypatch):
     assert asked["revision"] == "v1"
 
 
+def test_a_revision_of_a_folder_that_lies_here_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    random_set().save_pretrained("user/name")
+    with pytest.raises(InputError, match="'v1' is of a set on the Hub, and user/name is a folder"):
+        SyntheticSet.from_pretrained("user/name", revision="v1")
+
+
 def test_a_hub_repo_of_another_layout_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
     with pytest.raises(InputError, match="'user/name' is no synthetic set: it lacks data/train"):
