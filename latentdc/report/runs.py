@@ -97,8 +97,12 @@ def open_runs(
                 f"{path} holds nothing to report: neither {RECIPE} of a run nor {RESULTS} or "
                 f"{EVALUATION}; give the folder of a run, a sweep or a pruning."
             )
-    each = max(1, _IMAGES // max(1, sum(map(len, folders.values()))))
-    runs = [_open(folder, top, frame, each) for top in paths for folder in folders[top]]
+    first: dict[Path, tuple[Path, Path]] = {}  # each run once, however often it is given
+    for top, found in folders.items():
+        for folder in found:
+            first.setdefault(_home(folder), (folder, top))
+    each = max(1, _IMAGES // max(1, len(first)))
+    runs = [_open(folder, top, frame, each) for folder, top in first.values()]
     if frame is None:
         return runs, None
     if together:
@@ -147,6 +151,12 @@ def _folders(path: Path) -> list[Path]:
         return []
     found = sorted(file.parent for file in path.rglob(RECIPE) if file.parent.name != SET)
     return found[:_MOST]
+
+
+def _home(folder: Path) -> Path:
+    """The run that a folder is, or whose set it is."""
+    real = folder.resolve()
+    return real.parent if real.name == SET and (real.parent / RECIPE).is_file() else real
 
 
 def _open(folder: Path, top: Path, frame: pd.DataFrame | None, each: int) -> Run:

@@ -208,6 +208,13 @@ def test_results_that_tell_no_device_have_a_page(tmp_path):
     assert "Cost: not recorded." in page.write(tmp_path / "x.html", [tmp_path]).read_text()
 
 
+def test_a_run_that_is_given_twice_is_one(tmp_path):
+    folder = run_folder(tmp_path / "a")
+    for again in (folder, tmp_path / "a/../a", folder / "synthetic"):
+        found = Parsed(page.write(tmp_path / "x.html", [folder, again]).read_text())
+        assert "2 synthetic sets" not in found.text and len(found.all("img")) == 4
+
+
 def test_a_page_may_be_named_from_the_home_folder(tmp_path, monkeypatch):
     run_folder(tmp_path / "a")
     monkeypatch.setenv("HOME", str(tmp_path))
