@@ -1,6 +1,7 @@
 """Soft labels: teachers' logits of what students see, computed, one per image, or stored."""
 
 import math
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -118,7 +119,8 @@ def fitting_store(
     """The store, in `folder`, of the set whose labels lie in the folder `given`.
 
     `sets` are by hash. Without the hash of the `teachers` stores are compared without it, before
-    there are any. Labels that fit none of the sets are refused, in the words of the first.
+    there are any. Labels that fit none of the sets are refused, in the words of the first, and a
+    folder that lacks epochs and cannot be written.
     """
     stores = [
         label_store.LabelStore.under(folder, _store_facts(protocol, digest, labelled, teachers))
@@ -127,7 +129,15 @@ def fitting_store(
     differences = [store.difference(given) for store in stores]
     if None not in differences:
         raise InputError(differences[0] or "")
-    return stores[differences.index(None)]
+    store = stores[differences.index(None)]
+    there, epochs = replace(store, folder=given), int(str(store.facts["epochs"]))
+    lacking = [epoch for epoch in range(epochs) if not there.path(epoch).is_file()]
+    if lacking and not os.access(given, os.W_OK):
+        raise InputError(
+            f"the stored labels {given} lack {len(lacking)} of {epochs} epochs, such as "
+            f"{there.path(lacking[0]).name}, and cannot be written; copy them to where they can."
+        )
+    return store
 
 
 def _store_facts(

@@ -1,4 +1,5 @@
 import importlib
+import os
 import sys
 from dataclasses import replace
 
@@ -300,6 +301,10 @@ def test_given_labels_are_linked_to_and_those_of_another_set_refused_before_any_
     other = {"other": stripes(9, seed=8)}
     with pytest.raises(InputError, match=r"of another set: set is .* there and .* here"):
         score_sets(other, some, setting(train=TRAIN, folder=tmp_path), labels=lying)
+    (lying / "epoch-00000.safetensors").unlink()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match=r"lack 1 of 1 epochs, such as epoch-00000.* cannot be wr"):
+        score_sets({"own": SMALL}, some, setting(train=TRAIN, folder=tmp_path), labels=lying)
 
 
 def test_a_teacher_with_its_classes_in_another_order_is_refused(folder, tmp_path, monkeypatch):
