@@ -206,6 +206,8 @@ def _read(path: Path) -> list[_Trajectory]:
         )
     except Exception as error:  # a damaged pickle may raise anything
         why = str(error).strip().partition("\n")[0] or type(error).__name__
+        if code := re.search(r"GLOBAL (\S+)", str(error)):  # torch's advice is to run it
+            why = f"it holds code of {code[1]}, which is not run; save lists of tensors."
         raise InputError(f"cannot read the experts {path}: {why}") from error
     experts = list(found) if isinstance(found, list | tuple) else []
     if not all(map(_is_trajectory, experts)):

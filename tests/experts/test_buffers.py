@@ -202,4 +202,6 @@ def test_files_that_cannot_be_read_or_would_run_code_are_refused(capsys, content
 
 def test_code_in_a_buffer_is_not_run(capsys):
     torch.save([Path("theirs")], "theirs/replay_buffer_0.pt")  # not a tensor: weights_only refuses
-    assert "cannot read the experts" in refused(capsys)
+    told = refused(capsys)
+    assert "cannot read the experts" in told and "which is not run; save lists of tensors" in told
+    assert "weights_only" not in told
