@@ -25,6 +25,7 @@ from latentdc.recipe import Matching
 MOVE = 0.06
 FACTOR = 3.0  # from one rate that is tried to the next
 TRIALS = 5  # at most
+_PER_TRIAL = 5  # steps of a run for each of a trial, which has 20 at most
 _ENOUGH = 0.95  # of what the best trial lowers the objective by; the lowest rate that does is taken
 FIRST_TRIED = 2**31  # number of the steps of trials at least, where a run would have its own
 
@@ -57,8 +58,12 @@ def settle_rates(work: Work, settings: Matching, saved: State | None) -> dict[st
     lowers the objective further, or divide by 3. All start from the same latents, and have the
     same students and real images, which no step of the run has. The lowest rate is taken whose
     trial lowers the objective by 95 % of what the best does: short trials favour large rates. A run
-    of fewer than 10 steps takes the first. docs/records/digits.md measures it. The test split has
-    no part in them. A continued run keeps the rates that it began with.
+    of fewer than 10 steps takes the first. A run that moves each class more often than 100 times
+    divides the rate by the square root of how many times as often: the longer stochastic gradient
+    descent is to run at one rate, the lower the best one, by that root (Nemirovski et al., "Robust
+    Stochastic Approximation Approach to Stochastic Programming", SIAM J. Optim. 2009).
+    docs/records/digits.md measures it. The test split has no part in them. A continued run keeps
+    the rates that it began with.
 
     Returns:
         Facts for states and for the set: the chosen rates by their settings' names, and `seconds`
@@ -85,7 +90,13 @@ def settle_rates(work: Work, settings: Matching, saved: State | None) -> dict[st
 
 def _trial_steps(settings: Matching) -> int:
     """Steps of each trial, and gradients at the start beside them."""
-    return max(1, min(20, settings.steps // 5))
+    return max(1, min(20, settings.steps // _PER_TRIAL))
+
+
+def _updates(work: Work, settings: Matching) -> float:
+    """How often the run moves each class."""
+    classes = work.real.dataset.num_classes
+    return settings.steps * min(settings.classes_per_step or classes, classes) / classes
 
 
 def most_trial_steps(settings: Matching, *, conditioned: bool) -> int:
@@ -139,6 +150,8 @@ def _chosen(work: Work, settings: Matching, auto: list[str]) -> dict[str, float]
         if best < start:
             enough = start - _ENOUGH * (start - best)
             factor = min(tried for tried, lost in losses.items() if lost <= enough)
+        longer = _updates(work, settings) / (_PER_TRIAL * steps)
+        factor /= max(1.0, longer) ** 0.5
     rates = {name: factor * rate for name, rate in first.items()}
     tried = f"{counted(len(losses), 'trial')} of {counted(steps, 'step')}"
     for name, rate in rates.items():

@@ -154,6 +154,19 @@ def test_trials_leave_an_objective_that_learns_as_it_was():
     assert len(objective.steps) > 10 and objective.learned == 10
 
 
+def test_a_rate_falls_with_the_square_root_of_a_run_longer_than_five_trials():
+    short, long, longer = (matched(steps=n)[0].provenance["lr_z"] for n in (100, 101, 1600))
+    assert long == pytest.approx(short / 1.01**0.5) and longer == pytest.approx(short / 4)
+
+
+def test_how_long_a_run_is_counts_for_each_class():
+    """Of three classes a step moves one."""
+    short, long, longer = (
+        matched(steps=n, classes_per_step=1)[0].provenance["lr_z"] for n in (100, 300, 1200)
+    )
+    assert long == pytest.approx(short) and longer == pytest.approx(short / 2)
+
+
 @pytest.mark.parametrize(("steps", "gradients"), [(0, 0), (1, 1), (9, 1)])
 def test_a_run_that_is_too_short_for_trials_takes_the_first_rate(steps, gradients):
     made, start, objective = matched(kind=Valley, steps=steps)
