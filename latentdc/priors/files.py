@@ -86,6 +86,10 @@ def prior_folder(weights: str, revision: str | None = None, *, local_only: bool 
             f"the prior {weights} is a file, and a prior is a folder in diffusers layout; "
             "`latentdc convert-prior` makes one of a CompVis checkpoint and its YAML."
         )
+    if (path / "prior").is_dir():
+        raise InputError(
+            f"{weights} is the run folder of a prior, which lies in it; name {path / 'prior'}."
+        )
     if path.is_dir():
         raise InputError(
             f"{weights} is no prior in diffusers layout: it has neither a config.json nor the "

@@ -10,6 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from latentdc.errors import InputError
+from latentdc.priors.files import prior_folder
 from tests.priors import small, text_models
 
 UNET, TEXT = "unet/diffusion_pytorch_model", "text_encoder/model"
@@ -248,3 +249,10 @@ def test_a_network_without_weights_says_how_they_are_called(tmp_path):
     (tmp_path / f"{UNET}.safetensors").rename(tmp_path / f"{UNET}.int8.safetensors")
     with pytest.raises(InputError, match=r"no weights; they are diffusion_pytorch_model\.safet"):
         load(tmp_path)
+
+
+def test_the_run_folder_of_a_prior_says_where_the_prior_lies(tmp_path):
+    (tmp_path / "mine" / "prior" / "vae").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"which lies in it; name .*/mine/prior\.$"):
+        prior_folder(str(tmp_path / "mine"))
+    assert prior_folder(str(tmp_path / "mine" / "prior")) == tmp_path / "mine" / "prior"
