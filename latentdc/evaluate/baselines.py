@@ -42,6 +42,7 @@ def with_baselines(
         >>> len(sets["random"](0).labels), len(sets["full"].labels)
         (10, 1437)
     """
+    arguments.require_a(Mapping, sets, "sets", "such as {'mine': synthetic}")
     arguments.require_texts(rows, "rows")
     given = {
         name: one for name, one in {"train": train, "coreset": coreset}.items() if one is not None

@@ -94,6 +94,7 @@ def test_empty_sets_are_refused(budget):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"sets": stripes(6)}, "sets is a Mapping, got a Dataset; such as {'mine': synthetic}"),
         ({"rows": ["randm"]}, "there is no row 'randm'; did you mean 'random'"),
         ({"rows": []}, "none of the rows"),
         ({"ipc": 0}, "ipc is a whole number of at least 1"),
@@ -103,9 +104,10 @@ def test_empty_sets_are_refused(budget):
     ],
 )
 def test_rows_that_no_table_has_are_refused(changes, message):
-    settings = {"ipc": 2, "rows": ["distilled", "random"], "train": stripes(30), **changes}
+    given = {"sets": {"distilled": stripes(6)}, "train": stripes(30)}
+    settings = {**given, "ipc": 2, "rows": ["distilled", "random"], **changes}
     with pytest.raises(InputError, match=message):
-        sets = with_baselines({"distilled": stripes(6)}, **settings)
+        sets = with_baselines(**settings)
         evaluate_sets(sets, TEST, protocol(), **PLAIN)
 
 
