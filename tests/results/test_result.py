@@ -1,7 +1,7 @@
 import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 from latentdc.errors import InputError
 from latentdc.recipe.labels import Labels, Teacher, Views
-from latentdc.results.result import Results, by_seed, from_json, load, merge, save, to_json
+from latentdc.results.result import Result, Results, by_seed, from_json, load, merge, save, to_json
 from tests.results.toys import evaluation, result, run, table
 
 
@@ -249,11 +249,14 @@ def test_a_damaged_file_is_not_replaced(tmp_path):
         merge(tmp_path / "results.json", [result()])
 
 
-def test_the_page_lists_every_key_of_a_row():
+def test_the_page_tells_every_key_of_a_row():
     page = (DOCS / "comparison.md").read_text().split("## The file of results")[1].split("\n## ")[0]
     content = to_json(FULL)
-    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == content["results"][1].keys()
-    assert all(f"`{key}`" in page for key in content) and f"version {content['version']}" in page
+    assert all(f"`{key}`" in page for key in content) and f"({content['version']})" in page
+    beside = {"steps", "mean", "std", "top5_mean"}
+    assert beside < set(re.findall(r"`(\w+)`", page)) and "but `settings`" in page
+    told = {each.name for each in fields(Result)} - {"settings"} | beside
+    assert told == content["results"][1].keys()
 
 
 def test_a_file_of_bytes_is_told_without_its_bytes(tmp_path):
