@@ -25,7 +25,7 @@ from latentdc.recipe import Matching
 MOVE = 0.06
 FACTOR = 3.0  # from one rate that is tried to the next
 TRIALS = 5  # at most
-_PER_TRIAL = 5  # steps of a run for each of a trial, which has 20 at most
+_PER_TRIAL, _LONGEST = 5, 20  # steps of a run for each of a trial, and of a trial at most
 _ENOUGH = 0.95  # of what the best trial lowers the objective by; the lowest rate that does is taken
 FIRST_TRIED = 2**31  # number of the steps of trials at least, where a run would have its own
 
@@ -90,13 +90,13 @@ def settle_rates(work: Work, settings: Matching, saved: State | None) -> dict[st
 
 def _trial_steps(settings: Matching) -> int:
     """Steps of each trial, and gradients at the start beside them."""
-    return max(1, min(20, settings.steps // _PER_TRIAL))
+    return max(1, min(_LONGEST, settings.steps // _PER_TRIAL))
 
 
 def _updates(work: Work, settings: Matching) -> float:
     """How often the run moves each class."""
     classes = work.real.dataset.num_classes
-    return settings.steps * min(settings.classes_per_step or classes, classes) / classes
+    return settings.steps / math.ceil(classes / (settings.classes_per_step or classes))
 
 
 def most_trial_steps(settings: Matching, *, conditioned: bool) -> int:
@@ -150,7 +150,7 @@ def _chosen(work: Work, settings: Matching, auto: list[str]) -> dict[str, float]
         if best < start:
             enough = start - _ENOUGH * (start - best)
             factor = min(tried for tried, lost in losses.items() if lost <= enough)
-        longer = _updates(work, settings) / (_PER_TRIAL * steps)
+        longer = _updates(work, settings) / (_PER_TRIAL * _LONGEST)
         factor /= max(1.0, longer) ** 0.5
     rates = {name: factor * rate for name, rate in first.items()}
     tried = f"{counted(len(losses), 'trial')} of {counted(steps, 'step')}"

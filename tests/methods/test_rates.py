@@ -154,15 +154,17 @@ def test_trials_leave_an_objective_that_learns_as_it_was():
     assert len(objective.steps) > 10 and objective.learned == 10
 
 
-def test_a_rate_falls_with_the_square_root_of_a_run_longer_than_five_trials():
-    short, long, longer = (matched(steps=n)[0].provenance["lr_z"] for n in (100, 101, 1600))
-    assert long == pytest.approx(short / 1.01**0.5) and longer == pytest.approx(short / 4)
+def test_a_rate_falls_with_the_square_root_of_a_run_longer_than_a_hundred_steps():
+    rates = [matched(steps=n)[0].provenance["lr_z"] for n in (14, 99, 100, 101, 1600)]
+    assert rates == pytest.approx([rates[2] / n for n in (1, 1, 1, 1.01**0.5, 4)])
 
 
-def test_how_long_a_run_is_counts_for_each_class():
-    """Of three classes a step moves one."""
+@pytest.mark.parametrize(("per_step", "of_an_epoch"), [(1, 3), (2, 2), (3, 1)])
+def test_how_long_a_run_is_counts_for_each_class(per_step, of_an_epoch):
+    """Each of three classes moves once in an epoch of so many steps."""
     short, long, longer = (
-        matched(steps=n, classes_per_step=1)[0].provenance["lr_z"] for n in (100, 300, 1200)
+        matched(steps=n * of_an_epoch, classes_per_step=per_step)[0].provenance["lr_z"]
+        for n in (50, 100, 400)
     )
     assert long == pytest.approx(short) and longer == pytest.approx(short / 2)
 
