@@ -70,9 +70,10 @@ class ExpertFiles:
             raise _damaged(path, error) from error
 
     def check(self, train: Dataset, normalization: Preprocessing) -> None:
-        """Read every file once; whether experts fit the data is checked by `require_data`."""
+        """Read every file once; whether experts fit the core set is checked by `require_data`."""
         manifest = read_manifest(self.folder)
         assert manifest is not None
+        require_same(self.folder, manifest, _class_facts(train, normalization))
         sizes = {"num_classes": train.num_classes, "resolution": train.resolution}
         plan = outline(manifest["network"], **sizes).named_parameters()
         after = manifest["epochs"] + 1
@@ -333,11 +334,12 @@ def pruning(prune: Prune) -> dict[str, Any]:
 
 def data_facts(coreset: Dataset, normalization: Preprocessing) -> dict[str, Any]:
     """Facts of experts that only the open data show."""
-    return {
-        "coreset": coreset.hash,
-        "class_names": list(coreset.class_names),
-        "normalization": normalization.facts(),
-    }
+    return {"coreset": coreset.hash, **_class_facts(coreset, normalization)}
+
+
+def _class_facts(data: Dataset, normalization: Preprocessing) -> dict[str, Any]:
+    """Those that the training images share with every core set of them."""
+    return {"class_names": list(data.class_names), "normalization": normalization.facts()}
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -96,6 +96,13 @@ def test_an_expert_of_another_network_or_length_is_refused_before_a_step(capsys,
     assert "expert-00001.safetensors is damaged (it is no convnet3@4 of 1 epoch for 10" in told
 
 
+def test_experts_of_other_classes_are_told_as_such_and_not_as_damaged(capsys):
+    main(["toy.yaml", HERE, "data.classes=[0,1,2]"])
+    capsys.readouterr()
+    told = refused(capsys, distill, HERE)
+    assert "the experts in mine were trained with class_names ['0', '1', '2'], and this" in told
+
+
 def test_a_damaged_manifest_of_experts_is_told_in_one_line(capsys):
     main(["toy.yaml", "experts.count=1"])
     manifest = folder_of(load()) / "experts.json"
