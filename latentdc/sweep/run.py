@@ -248,7 +248,7 @@ def check_cells(
 def _yet_to_make(path: Path, folder: Path) -> bool:
     """Whether a set is one of the sweep in `folder`, and not there."""
     made = any((place / PROVENANCE).is_file() for place in (path, path / run_folder.SET))
-    return path.absolute().is_relative_to(folder.absolute()) and not made
+    return path.resolve().is_relative_to(folder.resolve()) and not made
 
 
 def _opener() -> OpenData:

@@ -142,3 +142,19 @@ def test_what_a_later_run_would_refuse_stops_the_sweep_before_its_first(
         main(["grid.yaml"])
     error = capsys.readouterr().err.splitlines()[-1]
     assert "error: cell later" in error and told in error
+
+
+def test_a_set_that_an_earlier_cell_will_make_is_not_looked_for_even_behind_a_link(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "runs").symlink_to("disk")
+    chosen = ["method.kind=selection", f"selection.pool={tmp_path}/disk/grid/pool"]
+    axes = {"what": {"pool": [], "chosen": chosen}}
+    overrides = ["data.resolution=8", "prior.kind=pixel", "prior.weights=null", "threads=1"]
+    text = {"recipe": "digits_ipc1", "overrides": overrides, "axes": axes}
+    (tmp_path / "grid.yaml").write_text(json.dumps(text))
+    monkeypatch.setattr(sweep_run, "run", lambda *_, **__: pytest.fail("begun"))
+    with pytest.raises(pytest.fail.Exception, match="begun"):
+        main(["grid.yaml"])
