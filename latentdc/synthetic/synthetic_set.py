@@ -296,7 +296,7 @@ class SyntheticSet:
         try:
             one = cls(**fields)
         except InputError as error:
-            raise InputError(f"{folder} is damaged: {error}") from error
+            raise InputError(f"cannot read the set in {folder}: {error}") from error
         vars(one)["_png_bytes"] = size
         return one
 

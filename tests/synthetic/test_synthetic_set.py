@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import load_file, save_file
 
 from latentdc import io, pictures, temporaries
 from latentdc.errors import InputError
@@ -274,6 +275,14 @@ def test_a_damaged_file_is_refused(tmp_path, file):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match="is damaged"):
         SyntheticSet.from_pretrained(tmp_path / "set")
+
+
+def test_a_saved_set_whose_parts_do_not_fit_is_refused_and_not_called_damaged(tmp_path):
+    random_set().save_pretrained(tmp_path)
+    path = tmp_path / "latents.safetensors"
+    save_file(load_file(path) | {"soft_labels": torch.full((8, 4), 0.25)}, path)
+    with pytest.raises(InputError, match=r"^cannot read the set in .*: .*are probabilities"):
+        SyntheticSet.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(
