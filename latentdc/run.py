@@ -118,7 +118,7 @@ def check_run(
     For the later of several runs, before hours of the first.
     """
     parts, _, context = _opened(recipe, folder, trainings, None, open_data)
-    if _begun(parts, context, folder) is None:
+    if _known_coreset(parts, context, folder) is None:
         plain = plain_preprocessing(recipe.data, parts.train)
         check_pruning(Scoring(parts.train, recipe.prune, normalization=plain))
 
@@ -158,7 +158,7 @@ def _coreset(
     Before that, what cannot be matched is refused, and trackers begin.
     """
     recipe, train, prune = parts.recipe, parts.train, parts.recipe.prune
-    if (kept := _begun(parts, context, folder)) is not None:
+    if (kept := _known_coreset(parts, context, folder)) is not None:
         return kept
     accelerator = context.accelerator
     test = runtime.main_first(accelerator, parts.open_test) if prune.scores_images else None
@@ -175,7 +175,7 @@ def _coreset(
     )
 
 
-def _begun(parts: Parts, context: Context, folder: Path) -> Coreset | None:
+def _known_coreset(parts: Parts, context: Context, folder: Path) -> Coreset | None:
     """The core set that is there; None where it is to be scored.
 
     What cannot be made, or compared, of it or of one that is to come is refused.
