@@ -135,7 +135,7 @@ def _chosen(work: Work, settings: Matching, auto: list[str]) -> dict[str, float]
         losses[factor], _ = _trial(work, settings, rates, steps)
         return losses[factor]
 
-    factor = 1.0
+    factor, lower = 1.0, 1.0
     if steps > 1:  # the loss of a single step is of before it
         best = loss(factor)
         for along in (FACTOR, 1 / FACTOR) if best < math.inf else (1 / FACTOR,):
@@ -150,12 +150,13 @@ def _chosen(work: Work, settings: Matching, auto: list[str]) -> dict[str, float]
         if best < start:
             enough = start - _ENOUGH * (start - best)
             factor = min(tried for tried, lost in losses.items() if lost <= enough)
-        longer = _updates(work, settings) / (_PER_TRIAL * _LONGEST)
-        factor /= max(1.0, longer) ** 0.5
+        lower = max(1.0, _updates(work, settings) / (_PER_TRIAL * _LONGEST)) ** 0.5
+        factor /= lower
     rates = {name: factor * rate for name, rate in first.items()}
     tried = f"{counted(len(losses), 'trial')} of {counted(steps, 'step')}"
     for name, rate in rates.items():
         by = tried if losses else counted(steps, "gradient")
+        by += f", and divided by {lower:.3g}, as the run is longer" if lower > 1 else ""
         say("note", f"distill.{name}: {rate:.3g}, chosen by {by}")
     return rates
 

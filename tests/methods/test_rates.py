@@ -154,9 +154,12 @@ def test_trials_leave_an_objective_that_learns_as_it_was():
     assert len(objective.steps) > 10 and objective.learned == 10
 
 
-def test_a_rate_falls_with_the_square_root_of_a_run_longer_than_a_hundred_steps():
+def test_a_rate_falls_with_the_square_root_of_a_run_longer_than_a_hundred_steps(capsys):
     rates = [matched(steps=n)[0].provenance["lr_z"] for n in (14, 99, 100, 101, 1600)]
     assert rates == pytest.approx([rates[2] / n for n in (1, 1, 1, 1.01**0.5, 4)])
+    told = [line for line in capsys.readouterr().err.splitlines() if "distill.lr_z" in line]
+    assert [" divided by " in line for line in told] == [False] * 3 + [True] * 2
+    assert told[-1].endswith(", and divided by 4, as the run is longer")
 
 
 @pytest.mark.parametrize(("per_step", "of_an_epoch"), [(1, 3), (2, 2), (3, 1)])
