@@ -187,11 +187,17 @@ def expand(
         check: refuses what a recipe's parts say only together.
     """
     path = config.find(sweep.recipe, "recipes")
+    chosen = {
+        axis: {name: names[name] for name in names if not only or name in only.get(axis, names)}
+        for axis, names in sweep.axes.items()
+    }
     for change in overrides:
-        if (axis := _sets_anew(change, sweep.axes)) is not None:
+        if (axis := _sets_anew(change, chosen)) is not None:
+            some = "" if len(chosen[axis]) == len(sweep.axes[axis]) else " that is chosen"
             raise InputError(
-                f"{change} changes no cell, because each name of the axis {axis} sets "
-                f"{_key(change)}; choose some of these names by --only {axis}=..., or leave it out."
+                f"{change} changes no cell, because each name of the axis {axis}{some} sets "
+                f"{_key(change)}; choose others of its names by --only {axis}=..., change them in "
+                "a copy of the sweep's file (`latentdc copy`), or leave it out."
             )
     cells: Cells = {}
     for point in sweep.points():

@@ -50,6 +50,16 @@ def test_an_override_of_what_all_cells_set_is_refused():
     assert [recipe.prune.scorer.lr for recipe in cells.values()] == [1, 1]
 
 
+def test_an_override_that_each_chosen_name_sets_is_refused():
+    """Of cells that are not chosen it would change some, and none that runs."""
+    axes = {"kept": {"half": ["prune.keep=0.5"], "by recipe": []}}
+    with pytest.raises(InputError, match=r"keep=0.2 changes no cell, .* axis kept that is chosen"):
+        expand(digits(axes=axes), ["prune.keep=0.2"], only={"kept": ["half"]})
+    for only in (None, {"kept": ["by recipe"]}, {"kept": ["half", "by recipe"]}):
+        cells = expand(digits(axes=axes), ["prune.keep=0.2"], only=only)
+        assert [recipe.prune.keep for recipe in cells.values()] == [0.5, 0.2]
+
+
 def test_points_of_an_entry_of_skip_are_left_out():
     cells = expand(digits(skip=[{"real": ["hard"], "kept": ["100 %"]}]))
     assert set(cells) == {("easy", "100 %"), ("easy", "50 %"), ("hard", "50 %")}
