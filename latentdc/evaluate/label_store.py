@@ -21,6 +21,7 @@ from latentdc import draws, io
 from latentdc.errors import InputError
 
 _FACTS = "labels.json"
+_IDENTITY = "labels"  # key in the header of a file
 _VERSION = 2  # of the files
 STORE_SEED = 0  # of the views whose labels are stored
 Coded = dict[str, Tensor]
@@ -43,6 +44,16 @@ class LabelStore:
         """The store of these facts, in a folder named by their hash."""
         facts = {"version": _VERSION, **facts}
         return cls(parent / io.fingerprint(facts), facts)
+
+    @property
+    def identity(self) -> str:
+        """16 hex digits of the facts, which every file holds."""
+        return io.fingerprint(io.as_read_back(self.facts))
+
+    def require_own(self) -> None:
+        """Refuse a folder, if there is one, whose facts are missing or others."""
+        if self.folder.exists() and (difference := self.difference(self.folder)) is not None:
+            raise InputError(difference)
 
     def difference(self, given: Path) -> str | None:
         """How the labels in the folder `given` differ from these; None where they do not."""
@@ -78,13 +89,16 @@ class LabelStore:
         """Keep the labels of one epoch, whole or not at all."""
         if not (self.folder / _FACTS).is_file():
             io.write_json(self.folder / _FACTS, self.facts)
-        io.save_tensors(self.path(epoch), coded)
+        io.save_tensors(self.path(epoch), coded, {_IDENTITY: self.identity})
 
     def read(self, epoch: int) -> Coded:
-        """The labels of one epoch, memory-mapped; a missing or damaged file is refused."""
+        """The labels of one epoch, memory-mapped; a missing, damaged or foreign file is refused."""
         path = self.path(epoch)
         try:
-            return io.load_tensors(path)
+            coded, header = io.load_with_metadata(path)
+            if header.get(_IDENTITY, self.identity) != self.identity:  # earlier files have none
+                raise ValueError("it is of another set, protocol or teacher")
+            return coded
         except (OSError, ValueError) as error:
             raise InputError(
                 f"cannot read the stored labels {path}: {error}; delete the file to have it made "
@@ -95,8 +109,7 @@ class LabelStore:
         """On disk; 0 where the labels have been removed. What a kill left half written is none."""
         if not self.folder.exists():
             return 0
-        if (difference := self.difference(self.folder)) is not None:
-            raise InputError(difference)
+        self.require_own()
         files = sorted(self.folder.glob("epoch-?????.safetensors"))
         for path in files:
             self.read(int(path.stem.removeprefix("epoch-")))

@@ -226,6 +226,8 @@ class Labelling:
             if found is not None:
                 found.link(given)
         accelerator.wait_for_everyone()
+        for store in stores.values():
+            store.require_own()
         needed = [
             (digest, epoch, store.path(epoch).is_file())
             for digest, store in stores.items()

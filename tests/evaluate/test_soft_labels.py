@@ -17,6 +17,7 @@ from latentdc.evaluate.label_store import decode
 from latentdc.evaluate.soft_labels import open_labelling
 from latentdc.evaluate.teachers import Ensemble, open_teacher, require_given_teachers
 from latentdc.evaluate.training import train_student
+from latentdc.io import save_tensors
 from latentdc.networks import new_network
 from latentdc.preprocessing import Normalization
 from latentdc.recipe.labels import Labels, Teacher, Views
@@ -268,6 +269,33 @@ def test_damaged_labels_are_refused_before_any_training(folder, monkeypatch):
     options = {"normalization": Normalization(), "train": TRAIN, "trainings": folder}
     with pytest.raises(InputError, match=r"epoch-00001.*not as it was written; delete the file"):
         evaluate_sets(SMALL, TEST, softly("stored", epochs=2), **options)
+
+
+@pytest.mark.parametrize("swapped", ["folders", "files"])
+def test_labels_swapped_with_those_of_other_images_are_refused_before_any_training(
+    tmp_path, monkeypatch, swapped
+):
+    some, sets = softly("stored", epochs=1), {"one": SMALL, "two": stripes(9, seed=8)}
+    options = {"normalization": Normalization(), "train": TRAIN, "trainings": tmp_path / "rows"}
+    evaluate_sets(sets, TEST, some, **options)
+    one, two = sorted((tmp_path / "labels").iterdir())
+    if swapped == "files":
+        one, two = (folder / "epoch-00000.safetensors" for folder in (one, two))
+    one.rename(tmp_path / "aside"), two.rename(one), (tmp_path / "aside").rename(two)
+    for path in (tmp_path / "rows").glob("*.json"):
+        path.unlink()
+    monkeypatch.setattr(evaluate, "train_together", None)
+    with pytest.raises(InputError, match=r"of another set: set is|it is of another set, prot"):
+        evaluate_sets(sets, TEST, some, **options)
+
+
+def test_stored_labels_of_earlier_versions_are_read(folder):
+    labelling, digest = opened(softly("stored", epochs=1), folder), set_hash(SMALL)
+    labelling.prepare({digest: SMALL}, [digest])
+    store = labelling.store(digest, SMALL)
+    kept = store.read(0)
+    save_tensors(store.path(0), kept)  # without what they are of
+    assert store.read(0).keys() == kept.keys()
 
 
 def test_a_damaged_teacher_is_said_and_trained_again(tmp_path, capsys):
