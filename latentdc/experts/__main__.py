@@ -86,7 +86,7 @@ def _require_same(recipe: Recipe, folder: Path, **known: object) -> dict[str, ob
 def _train(recipe: Recipe, folder: Path) -> None:
     from latentdc import runtime
     from latentdc.data.open import open_used, plain_preprocessing, preprocessing
-    from latentdc.experts.files import data_facts, missing_experts, write_manifest
+    from latentdc.experts.files import ExpertFiles, data_facts, missing_experts, write_manifest
     from latentdc.experts.training import expert_bytes, train_experts
     from latentdc.modes import precision_of
     from latentdc.provenance import shared_recipe
@@ -119,6 +119,9 @@ def _train(recipe: Recipe, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         keep_coreset(folder / run_folder.CORESET, kept, train)
         write_manifest(folder, facts)
+    finished = ExpertFiles(folder, settings.count)
+    runtime.main_alone(accelerator, lambda: finished.check(train, normalization))
+    if accelerator.is_main_process:
         size = expert_bytes(settings, network, train.num_classes, train.resolution)
         lacking = len(missing_experts(folder, settings.count))
         told = f"{lacking} of {settings.count} to train, {lacking * size:,} bytes in {folder}"

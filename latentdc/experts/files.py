@@ -70,7 +70,10 @@ class ExpertFiles:
             raise _damaged(path, error) from error
 
     def check(self, train: Dataset, normalization: Preprocessing) -> None:
-        """Read every file once; whether experts fit the core set is checked by `require_data`."""
+        """Read every file that is there once; `require_data` checks whether they fit the core set.
+
+        What is damaged or of other images, networks or epochs is refused.
+        """
         manifest = read_manifest(self.folder)
         assert manifest is not None
         require_same(self.folder, manifest, _class_facts(train, normalization))
@@ -78,7 +81,8 @@ class ExpertFiles:
         plan = outline(manifest["network"], **sizes).named_parameters()
         after = manifest["epochs"] + 1
         expected = {name: (after, *weight.shape) for name, weight in plan}
-        for expert in range(self.count):
+        lacking = missing_experts(self.folder, self.count)
+        for expert in sorted({*range(self.count)} - {*lacking}):
             path = expert_path(self.folder, expert)
             try:
                 tensors = io.load_tensors(path)

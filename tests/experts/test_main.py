@@ -78,8 +78,9 @@ def test_a_changed_byte_of_an_expert_is_refused_and_trained_away(capsys):
     for at in (9, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
         capsys.readouterr()
-        told = refused(capsys, distill)
-        assert "expert-00001.safetensors is damaged" in told and "remove it, and train" in told
+        for command, more in ((distill, ()), (main, ()), (main, ("experts.count=3",))):
+            told = refused(capsys, command, *more)
+            assert "expert-00001.safetensors is damaged" in told and "remove it, and train" in told
     path.unlink()
     main(["toy.yaml"])
     assert path.read_bytes() == content
