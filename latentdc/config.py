@@ -45,12 +45,16 @@ def load(
         InputError: unreadable YAML, unknown key (with the nearest name), wrong type or range.
     """
     content = {key: value for key, value in read(path).items() if key not in without}
-    tree = _merged(content, _from_command_line(overrides))
+    return build(schema, content, path.name, overrides)
+
+
+def build(schema: type[T], content: dict[str, Any], name: str, overrides: Sequence[str] = ()) -> T:
+    """As `load`, of the content of a file, which errors call by its `name`."""
     try:
-        return fields.build(schema, tree)
+        return fields.build(schema, merged(content, _from_command_line(overrides)))
     except fields.Misfit as error:
         in_file = str(error) == _misfit(schema, content)
-        raise InputError(f"{path.name}: {error}" if in_file else str(error)) from error
+        raise InputError(f"{name}: {error}" if in_file else str(error)) from error
 
 
 def _misfit(schema: type, content: dict[str, Any]) -> str | None:
@@ -83,7 +87,9 @@ def find(name: str, folder: str) -> Path:
     except (OSError, RuntimeError) as error:  # too long, closed to us; no such user's home
         why = getattr(error, "strerror", None) or error
         raise InputError(f"no file {name[:300]}: {why}.") from error
-    hint = nearest(path.stem, shipped_files(folder)) or "."
+    known = shipped_files(folder)
+    whole = relative.with_suffix("").as_posix()
+    hint = nearest(whole, known) or nearest(path.stem, known) or "."
     lists = ("recipes", "sweeps") if folder == "recipes" else (Path(folder).name,)
     see = " and ".join(f"latentdc list {what}" for what in lists)
     raise InputError(f"no file {name}, and latentdc brings none of that name{hint} See {see}.")
@@ -197,7 +203,7 @@ def _from_command_line(overrides: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"cannot read {shown}: {reason(error)}") from error
         for name in reversed(key.split(".")[:_DEEPEST]):
             value = {name: value}
-        tree = _merged(tree, value)
+        tree = merged(tree, value)
     return tree
 
 
@@ -206,11 +212,11 @@ def keys_of(override: str) -> set[str]:
     return {*_flat(_from_command_line([override]))}
 
 
-def _merged(below: Any, above: Any) -> Any:
+def merged(below: Any, above: Any) -> Any:
     """Mappings key by key; of anything else, what is above."""
     if not isinstance(below, dict) or not isinstance(above, dict):
         return above
-    return below | {key: _merged(below.get(key), value) for key, value in above.items()}
+    return below | {key: merged(below.get(key), value) for key, value in above.items()}
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, object]:

@@ -39,7 +39,7 @@ def arguments(parser: cli.Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Fill the table as far as it is wanted."""
     path = config.find(options.recipe, "recipes")
-    sweep = config.load(spec.Sweep, path)
+    sweep = spec.read_sweep(path)
     stem = path.stem
     if options.base is not None:
         sweep = replace(sweep, recipe=options.base)

@@ -32,6 +32,7 @@ class Sweep:
             before it the curves. The names of a single axis are the rows of the table.
         skip: combinations that are not wanted, as lists of names by axis; an axis that is not
             listed has all of its names.
+        only: names by axis of the cells that there are, in place of all; as `--only`.
         over: axis whose names are repetitions, such as seeds of the recipe: tables and the picture
             pool their trainings.
         against: an axis and a name on it, whose cell the others of that axis are compared with,
@@ -43,6 +44,7 @@ class Sweep:
     overrides: list[str] = field(default_factory=list)
     axes: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     skip: list[dict[str, list[str]]] = field(default_factory=list)
+    only: dict[str, list[str]] = field(default_factory=dict)
     over: str | None = None
     against: dict[str, str] = field(default_factory=dict)
 
@@ -89,6 +91,7 @@ class Sweep:
         )
         for entry in self.skip:
             require_names(entry, self.axes, "skip")
+        require_names(self.only, self.axes, "only")
         if self.over is not None:
             require_names({self.over: []}, self.axes, "over")
             require(
@@ -105,8 +108,8 @@ class Sweep:
         left = (dict(zip(self.axes, point, strict=True)) for point in self.points())
         require(
             any(_named(names)(base) for names in left) or not base,
-            f"against is {show(self.against)}, and skip leaves out every cell of it; name another "
-            "one.",
+            f"against is {show(self.against)}, and skip or only leaves out every cell of it; name "
+            "another one.",
         )
 
     def changes(self, point: Point) -> list[str]:
@@ -117,7 +120,36 @@ class Sweep:
     def points(self) -> list[Point]:
         """Points that are wanted, the last axis running fastest."""
         every = [dict(zip(self.axes, point, strict=True)) for point in product(*self.axes.values())]
-        return [tuple(names.values()) for names in every if not any(map(_named(names), self.skip))]
+        return [
+            tuple(names.values())
+            for names in every
+            if _named(names)(self.only) and not any(map(_named(names), self.skip))
+        ]
+
+
+def read_sweep(path: Path) -> Sweep:
+    """The sweep of a file; where it names one that it is `like`, laid over that one.
+
+    Axes and their names are added to those of the other, or stand in place of them; overrides
+    follow the other's.
+
+    Raises:
+        InputError: as `config.load`; a sweep that is like one that is like a third.
+    """
+    content = config.read(path)
+    if (name := content.pop("like", None)) is None:
+        return config.build(Sweep, content, path.name)
+    if not isinstance(name, str):
+        raise InputError(f"{path.name}: like names a sweep, such as methods; got {show(name)}.")
+    other = config.find(name, "recipes")
+    below = config.read(other)
+    if "like" in below:
+        raise InputError(f"{path.name} is like {name}, which is like another one; name that one.")
+    config.build(Sweep, below, other.name)  # which refuses what is wrong there
+    tree = config.merged(below, content)
+    if isinstance(own := content.get("overrides"), list):
+        tree["overrides"] = [*below.get("overrides", []), *own]
+    return config.build(Sweep, tree, path.name)
 
 
 def _named(names: Mapping[str, str]) -> Callable[[Mapping[str, Sequence[str]]], bool]:
@@ -187,8 +219,9 @@ def expand(
         check: refuses what a recipe's parts say only together.
     """
     path = config.find(sweep.recipe, "recipes")
+    lists = [sweep.only, only or {}]
     chosen = {
-        axis: {name: names[name] for name in names if not only or name in only.get(axis, names)}
+        axis: {n: names[n] for n in names if all(n in one.get(axis, names) for one in lists)}
         for axis, names in sweep.axes.items()
     }
     for change in overrides:

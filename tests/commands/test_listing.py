@@ -15,7 +15,7 @@ from latentdc.recipe import METHODS, ObjectiveSettings, Recipe
 from latentdc.recipe.networks import check_network
 from latentdc.recipe.rules import RULES
 from latentdc.recipe.sampling import GUIDES
-from latentdc.sweep.spec import Sweep
+from latentdc.sweep.spec import read_sweep
 
 
 def listed(what, capsys):
@@ -49,7 +49,7 @@ def test_the_names_are_those_that_the_code_takes(capsys):
     for name in listed("protocols", capsys):
         load_protocol(name)
     for name in listed("sweeps", capsys):
-        config.load(Sweep, config.find(name, "recipes"))
+        read_sweep(config.find(name, "recipes"))
     for name in listed("recipes", capsys):
         config.find(name, "recipes")
 

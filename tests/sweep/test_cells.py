@@ -3,8 +3,17 @@ import pytest
 from latentdc import config
 from latentdc.distill import check
 from latentdc.errors import InputError
-from latentdc.sweep.spec import Sweep, cell_folder, expand, shared_runs, slug, wanted_points
+from latentdc.sweep.spec import (
+    Sweep,
+    cell_folder,
+    expand,
+    read_sweep,
+    shared_runs,
+    slug,
+    wanted_points,
+)
 
+SHIPPED = config.shipped_folder("recipes") / "sweeps"
 AXES = {
     "real": {"easy": [], "hard": ["prune.order=hard"]},
     "kept": {"100 %": ["prune.keep=1.0"], "50 %": ["prune.keep=0.5"]},
@@ -18,7 +27,7 @@ def digits(**settings) -> Sweep:
 def written(tmp_path, text: str) -> Sweep:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    return config.load(Sweep, path)
+    return read_sweep(path)
 
 
 def test_cells_are_all_combinations_with_the_overrides_of_their_names():
@@ -31,6 +40,51 @@ def test_cells_are_all_combinations_with_the_overrides_of_their_names():
     assert cells["easy", "50 %"].prune.order == "middle"  # the override of all cells
     assert cells["hard", "50 %"].prune.order == "hard"  # the point's own wins
     assert cells["hard", "50 %"].prune.keep == 0.5
+
+
+def test_a_sweep_like_another_is_laid_over_it(tmp_path):
+    there = written(
+        tmp_path,
+        """
+        like: sweeps/methods
+        overrides: [evaluate.seeds=1]
+        axes: {method: {mine: [method.kind=selection, prune.order=hard], plain: [prior.steps=5]}}
+        only: {method: [plain, mine, RDED], set: ["2"], ipc: ["10"]}
+        """,
+    )
+    cells = expand(there, check=check)
+    assert list(cells) == [(one, "2", "10") for one in ("plain", "RDED", "mine")]
+    assert {(r.evaluate.seeds, r.evaluate.steps, r.seed, r.ipc) for r in cells.values()} == {
+        (1, 200, 2, 10)
+    }
+    assert cells["plain", "2", "10"].prior.steps == 5
+    assert cells["mine", "2", "10"].prune.order == "hard"
+    assert there.against == {"method": "plain"} and there.over == "set"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("like: [a]", r"mine.yaml: like names a sweep, such as methods; got \['a'\]"),
+        ("like: sweeps/methodz", "no file sweeps/methodz, .* did you mean 'sweeps/methods'"),
+        ("like: sweeps/methods_quick", "which is like another one; name that one"),
+        ("{like: sweeps/methods, overrides: 3}", "mine.yaml: overrides takes a list of texts"),
+        ("{like: sweeps/methods, onli: {}}", "unknown key 'onli'; did you mean 'only'"),
+        ("{like: sweeps/methods, only: {sett: [a]}}", "only: there is no axis 'sett'"),
+        ("{like: sweeps/methods, only: {set: [9]}}", "only: set has no '9'"),
+        ("{like: sweeps/methods, only: {method: [RDED]}}", "skip or only leaves out every cell"),
+    ],
+)
+def test_what_a_sweep_like_another_cannot_say_is_refused(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        written(tmp_path, text)
+
+
+def test_the_quick_look_has_one_set_and_seed_of_every_method():
+    quick, every = (read_sweep(SHIPPED / f"{name}.yaml") for name in ("methods_quick", "methods"))
+    cells = expand(quick, check=check)
+    assert [*cells] == [(method, "0", "10") for method in every.axes["method"]]
+    assert {recipe.evaluate.seeds for recipe in cells.values()} == {1}
 
 
 def test_a_key_that_some_names_of_a_later_axis_set_is_an_earlier_one_s_elsewhere():
