@@ -188,7 +188,7 @@ def test_names_become_folders():
         ),
         (
             "{recipe: x, axes: {a: {b: [], c: []}}, skip: [{a: [b]}], against: {a: b}}",
-            "against is {'a': 'b'}, and skip leaves out every cell of it; name another",
+            "against is {'a': 'b'}, and skip or only leaves out every cell of it; name another",
         ),
         ("{recipe: x, axes: {a: {DM: [], dm: []}}}", "not in case alone; got DM, dm"),
         ("{recipe: x, axis: {a: {b: []}}}", "unknown key 'axis'; did you mean 'axes'"),
