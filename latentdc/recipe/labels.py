@@ -129,7 +129,7 @@ class Teacher:
         self.check_size(None)
         checks.require_positive(self, "labels.teachers.", "epochs", "lr", "batch", "resolution")
         checks.require_normalization(self.mean, self.std, "labels.teachers.")
-        if self._in_file():
+        if self.in_file:
             checks.require(
                 Path(str(self.weights)).is_file(),
                 f"labels.teachers.weights: there is no file {self.weights}; give a safetensors "
@@ -149,11 +149,13 @@ class Teacher:
     def settings(self) -> dict[str, Any]:
         """Settings that decide the teacher: a file counts by its contents, not by its name."""
         content = changed(self) | {"network": self.network, "weights": self.weights}
-        if self._in_file():
+        if self.in_file:
             content["weights"] = file_digest(str(self.weights))
         return content
 
-    def _in_file(self) -> bool:
+    @property
+    def in_file(self) -> bool:
+        """Whether its weights lie in a file, which may be gone or another one later."""
         return self.weights is not None and pretrained(self.weights) is None
 
 

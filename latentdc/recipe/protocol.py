@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from latentdc.errors import InputError, counted
 from latentdc.recipe.checks import check_augment, require
-from latentdc.recipe.fields import check_fields
+from latentdc.recipe.fields import build, check_fields
 from latentdc.recipe.identity import changed, digest, first_default, idle
 from latentdc.recipe.labels import Labels, Views
 from latentdc.recipe.networks import LIMITS, can_stack, check_network, parse_network
-from latentdc.recipe.own import Own, name_of
+from latentdc.recipe.own import Own, name_of, own_names
 
 # Raised when the same protocol would train another student. 2: VGG-11 under 64 px is DC's, decay of
 # `matrices` asks for names with "weight", and networks see contiguous images.
@@ -284,8 +284,12 @@ class EvalProtocol:
 
         Settings that change nothing beside the others (`idle`) count as their defaults.
         """
+        return self._hash_under(LOOP)
+
+    def _hash_under(self, loop: int) -> str:
+        """The hash as it was when the training of students had this number."""
         every = asdict(self) | {"lr_of": _own_rates(self.lr, self.lr_of)}
-        content: dict[str, Any] = {"loop": LOOP}
+        content: dict[str, Any] = {"loop": loop}
         for f in fields(self):
             if f.name in (*_NOT_HASHED, "views", "labels"):
                 continue
@@ -298,6 +302,25 @@ class EvalProtocol:
         if self.labels.teachers:
             content["labels"]["teachers"] = [t.settings() for t in self.labels.teachers]
         return digest(json.dumps(content, sort_keys=True).encode())
+
+
+def require_hash(settings: Mapping[str, Any], recorded: str) -> None:
+    """Refuse stored settings that are not those of the hash which lies beside them.
+
+    The hash may be of an earlier `LOOP`. What this version cannot read is not judged, nor what
+    depends on code or weights that may have changed since.
+    """
+    try:
+        protocol = build(EvalProtocol, {**settings, "together": 1})
+    except InputError:
+        return
+    if any(own_names(protocol)) or any(teacher.in_file for teacher in protocol.labels.teachers):
+        return
+    if recorded not in {protocol._hash_under(loop) for loop in range(1, LOOP + 1)}:
+        raise InputError(
+            f"protocol {protocol.name} stands under the hash {recorded}, and that of its settings "
+            f"is {protocol.hash}: they were changed since; bring the file back, or score again."
+        )
 
 
 def _of_ipc(table: Mapping[int, int], ipc: int) -> int:

@@ -1,7 +1,6 @@
 """`Result`: the accuracies of one student on one set under one protocol, and files of them.
 
-It is the only type that holds accuracies, and its file has one form for every command. Imports no
-torch.
+The only type that holds accuracies; its file has one form for every command. Imports no torch.
 """
 
 import json
@@ -20,6 +19,7 @@ from latentdc.locks import locked
 from latentdc.recipe import BASELINES
 from latentdc.recipe.fields import show
 from latentdc.recipe.labels import OWN
+from latentdc.recipe.protocol import require_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,10 +30,7 @@ RESULTS, EVALUATION = "results.json", "evaluation.json"  # of a run, and of late
 _COMPUTED = ("precision", "device", "torch")  # facts of the machine that round numbers otherwise
 _VALUES = ("hash", "accuracy", "top5")  # of one training
 # What reading a file can raise whose values are anything that JSON has.
-_UNFIT = (
-    *(ArithmeticError, AttributeError, LookupError),
-    *(OSError, RuntimeError, TypeError, ValueError),
-)
+_BAD = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,13 +248,16 @@ def merge(path: str | Path, results: Iterable[Result]) -> Results:
 
 
 def load(path: str | Path) -> Results:
-    """The results of a file, whose accuracies and means fit each other."""
+    """The results of a file, whose means are of its accuracies, and hashes of its protocols."""
     path = path_of(path, "path")
     try:
-        return from_json(read_json(path))
+        found = from_json(read_json(path))
+        for one in {each.protocol_hash: each for each in found}.values():
+            require_hash(one.settings, one.protocol_hash)
+        return found
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except _UNFIT as error:
+    except _BAD as error:
         raise InputError(
             f"{path} is no {RESULTS} or {EVALUATION} of latentdc ({error!r}); mend or remove it."
         ) from error
@@ -267,7 +267,7 @@ def refuse_newer(path: Path) -> None:
     """Refuse to replace a file of results that a newer version wrote; a damaged one may be."""
     try:
         version = _checked("version", read_json(path)["version"])
-    except _UNFIT:
+    except _BAD:
         return
     if version > _VERSION:
         raise InputError(f"{path}: {_other_version(version)}")

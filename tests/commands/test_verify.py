@@ -187,7 +187,7 @@ def other_mean(content):
     ("change", "said"),
     [
         (one_seed, "published with 1 seed, which has no spread; train several: --seeds 3."),
-        (other_rate, "it was scored by another version"),
+        (other_rate, "and that of its settings is "),
         (other_test, "the test split of digits is not the one that convnet3@8 was scored on"),
         (other_mean, "students of digits would see images otherwise than convnet3@8 did"),
     ],

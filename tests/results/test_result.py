@@ -10,6 +10,7 @@ import torch
 
 from latentdc.errors import InputError
 from latentdc.recipe.labels import Labels, Teacher, Views
+from latentdc.results.compare import compare
 from latentdc.results.result import Result, Results, by_seed, from_json, load, merge, save, to_json
 from tests.results.toys import evaluation, result, run, table
 
@@ -152,6 +153,21 @@ def test_results_that_were_edited_into_nonsense_are_refused_and_not_added_to(
         with pytest.raises(InputError, match=r"is no results\.json or evaluation\.json"):
             use()
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("key", "value"), [("lr", 0.5), ("batch", 7), ("views", {"flip": True})])
+def test_a_protocol_that_was_edited_under_its_hash_is_compared_with_nothing(tmp_path, key, value):
+    for name in ("as it was", "edited"):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name / "results.json", [result()])
+    path = tmp_path / "edited" / "results.json"
+    content = json.loads(path.read_text())
+    content["protocols"][result().protocol_hash][key] = value
+    path.write_text(json.dumps(content))
+    for use in (lambda: compare(tmp_path / "as it was", path), lambda: merge(path, [result()])):
+        with pytest.raises(InputError, match=r"edited.*stands under the hash \w{12}, and that of"):
+            use()
+    assert len(compare(tmp_path / "as it was").to_frame()) == 2
 
 
 def test_a_result_that_stands_twice_in_a_file_is_refused():
