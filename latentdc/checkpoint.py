@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +74,16 @@ def in_folder(folder: str | Path, context: Context) -> Context:
 
     return replace(
         context,
-        load_state=lambda: load(folder / CHECKPOINTS, accelerator),
-        save_state=lambda state: save(folder / CHECKPOINTS, state, accelerator),
+        load_state=partial(load, folder / CHECKPOINTS, accelerator),
+        save_state=partial(save, folder / CHECKPOINTS, accelerator),
         on_step=tell,
         show=show,
-        large=lambda shape, dtype, fill: _mapped(
-            folder / _DECODED, shape, dtype, accelerator, fill
-        ),
+        large=partial(_mapped, folder / _DECODED, accelerator),
     )
 
 
 def _mapped(
-    path: Path, shape: torch.Size, dtype: torch.dtype, accelerator: Accelerator, fill: Fill
+    path: Path, accelerator: Accelerator, shape: torch.Size, dtype: torch.dtype, fill: Fill
 ) -> Tensor:
     """A tensor that the main process fills in a file, mapped by all; the file's name is gone."""
     to_fill = None
@@ -107,7 +106,7 @@ def _mapped(
     return images
 
 
-def save(folder: Path, state: State, accelerator: Accelerator) -> None:
+def save(folder: Path, accelerator: Accelerator, state: State) -> None:
     """Write a state; all processes call this together. On a full disk the last ones stay."""
     final = folder / f"step-{state.step:08d}"
     part = folder / f"{final.name}.part"

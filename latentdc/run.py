@@ -29,7 +29,6 @@ from latentdc.provenance import (
     provenance,
     require_same_data,
     same_making,
-    shared_recipe,
 )
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import check_pruning, keep_coreset, kept_coreset, prune_dataset
@@ -103,7 +102,7 @@ def run(
     synthetic = _synthetic_set(parts, name, kept, context, folder, command)
     results = Results() if setting is None else _scored(parts, setting, synthetic, coreset)
     if accelerator.is_main_process:
-        _tell_and_push(synthetic, results, folder, recipe)
+        _tell_and_push(synthetic, results, folder, parts)
     end_trackers(accelerator, results, recipe.distill.steps if recipe.matches else 1)
     return results
 
@@ -162,7 +161,7 @@ def _coreset(
         return kept
     accelerator = context.accelerator
     test = runtime.main_first(accelerator, parts.open_test) if prune.scores_images else None
-    start_trackers(accelerator, shared_recipe(recipe), name, folder)
+    start_trackers(accelerator, parts.shared, name, folder)
     return prune_dataset(
         train,
         prune,
@@ -224,7 +223,6 @@ def _synthetic_set(
 ) -> SyntheticSet:
     """The set that the folder holds finished, or else one that is made now and saved there."""
     recipe, accelerator, train = parts.recipe, context.accelerator, parts.train
-    shared = shared_recipe(recipe)
     precision = precision_of(accelerator)
     facts = provenance(recipe, name, parts.prior, kept, precision, size=train.resolution)
     finished = partial(_finished, folder, facts, parts, context.inputs)
@@ -233,13 +231,13 @@ def _synthetic_set(
         claim_folder(recipe, folder)
         keep_coreset(folder / CORESET, kept, train)
     if not accelerator.trackers:  # which begin where the core set is chosen now
-        start_trackers(accelerator, shared, name, folder)
+        start_trackers(accelerator, parts.shared, name, folder)
     if runtime.broadcast(synthetic is None):
         synthetic = _made(parts, kept, context)
         facts |= {**synthetic.provenance, **_asked(parts)}
         done = circumstances(train, accelerator, command)
         facts["made"] = done | ({"inputs": dict(context.inputs)} if context.inputs else {})
-        synthetic = _saved(replace(synthetic, provenance=facts), folder, shared, accelerator)
+        synthetic = _saved(replace(synthetic, provenance=facts), folder, parts.shared, accelerator)
     elif synthetic is None:  # which this process saw later than the main one
         synthetic = SyntheticSet.from_pretrained(folder / SET)
     if accelerator.is_main_process and synthetic.kind == "images":
@@ -320,15 +318,15 @@ def _scored(parts: Parts, setting: Setting, synthetic: SyntheticSet, coreset: Da
     return score_sets(sets, protocol, setting, ipc=recipe.ipc)
 
 
-def _tell_and_push(synthetic: SyntheticSet, results: Results, folder: Path, recipe: Recipe) -> None:
+def _tell_and_push(synthetic: SyntheticSet, results: Results, folder: Path, parts: Parts) -> None:
     """Write and print the table, name the files, push the set if a repository is named."""
     if results:
         save(folder / RESULTS, results)
-        synthetic.add_results(folder / SET, to_json(results), recipe=shared_recipe(recipe))
+        synthetic.add_results(folder / SET, to_json(results), recipe=parts.shared)
         print(f"\n{to_text(results)}\n")
         print(f"results: {folder / RESULTS}")
     if synthetic.kind == "images":
         print(f"grid: {folder / GRID}")
-    if recipe.push.repo is not None:
-        url = push_folder(folder / SET, recipe.push)
+    if parts.recipe.push.repo is not None:
+        url = push_folder(folder / SET, parts.recipe.push)
         print(f"pushed: {url}")

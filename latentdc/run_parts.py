@@ -6,7 +6,7 @@ Sets at the paths of its recipe are opened here too, and what lies there is hash
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -34,6 +34,7 @@ from latentdc.priors.base import Prior
 from latentdc.priors.files import prior_folder
 from latentdc.priors.load import load_prior, warn_if_slow
 from latentdc.priors.pixel import VectorPrior
+from latentdc.provenance import shared_recipe
 from latentdc.prune.scorer_training import real_classifier, trained_as_long
 from latentdc.recipe import Recipe
 from latentdc.recipe.identity import file_digest
@@ -54,6 +55,7 @@ class Parts:
 
     Attributes:
         recipe: of the run.
+        shared: YAML of the recipe without this machine's paths, as the set carries it.
         protocol: of the evaluation.
         train: real images, all of them.
         open_test: the images to evaluate on, opened at its first call by all processes.
@@ -66,6 +68,7 @@ class Parts:
     """
 
     recipe: Recipe
+    shared: str
     protocol: EvalProtocol
     train: Dataset
     open_test: Callable[[], Dataset]
@@ -118,7 +121,8 @@ def open_parts(recipe: Recipe, accelerator: Accelerator, open_data: OpenData = o
         picture = whole_pictures(recipe.data, train)
     classifier = recipe.prune.scorer.network if asks else None
     seen = (normalization, prior, objective, experts)
-    return Parts(recipe, protocol, train, open_test, *seen, picture, classifier)
+    shared = shared_recipe(recipe)
+    return Parts(recipe, shared, protocol, train, open_test, *seen, picture, classifier)
 
 
 def _open_prior(
@@ -170,6 +174,7 @@ def method_context(
     recipe, data, scorer = parts.recipe, parts.recipe.data, parts.recipe.prune.scorer
     mean = scorer.mean or data.mean
     seen = Normalization(mean, scorer.std or data.std)
+    drawn = {"normalization": seen, "seed": recipe.seed, "accelerator": accelerator}
     sets = OpenedSets(parts, accelerator)
     context = Context(
         ipc=recipe.ipc,
@@ -178,23 +183,15 @@ def method_context(
         train=parts.train,
         picture=parts.picture,
         mean=mean,
-        classifier=lambda: real_classifier(
+        classifier=partial(
+            real_classifier,
             scorer,
             parts.train,
-            runtime.main_first(accelerator, parts.open_test),
-            normalization=seen,
-            seed=recipe.seed,
+            parts.open_test,
             folder=trainings.parent / "classifiers",
-            accelerator=accelerator,
+            **drawn,
         ),
-        student=lambda few: trained_as_long(
-            scorer,
-            few,
-            len(parts.train),
-            normalization=seen,
-            seed=recipe.seed,
-            accelerator=accelerator,
-        ),
+        student=partial(trained_as_long, scorer, images=len(parts.train), **drawn),
         open_set=sets.open,
         objective=parts.objective,
         inputs=sets.inputs(),
@@ -208,10 +205,10 @@ def with_snapshots(context: Context, coreset: Dataset, parts: Parts, trainings: 
     recipe = parts.recipe
     return replace(
         context,
-        snapshots=lambda epochs: training_snapshots(
+        snapshots=partial(
+            training_snapshots,
             coreset,
-            epochs,
-            recipe.experts,
+            settings=recipe.experts,
             network=recipe.sampling.influence.network,
             normalization=parts.normalization,
             seed=recipe.seed,

@@ -507,7 +507,7 @@ def test_python_may_pass_paths_lists_and_whole_numbers(folder):
 
 
 def test_a_repo_of_the_hub_may_be_called_like_a_folder_that_is_there(folder):
-    from latentdc.run import shared_recipe
+    from latentdc.provenance import shared_recipe
 
     (folder / "user" / "name").mkdir(parents=True)
     assert "repo: user/name" in shared_recipe(Recipe(push=Hub(repo="user/name")))

@@ -169,7 +169,7 @@ def scorer_facts(scorer: Scorer, train: Dataset, accelerator: Accelerator) -> di
 def real_classifier(
     scorer: Scorer,
     train: Dataset,
-    test: Dataset,
+    open_test: Callable[[], Dataset],
     *,
     normalization: Unwhitened,
     seed: int,
@@ -184,6 +184,7 @@ def real_classifier(
     Raises:
         InputError: weights that do not fit, or a classifier at chance.
     """
+    test = runtime.main_first(accelerator, open_test)
     if scorer.weights is not None:
         size = scorer.resolution or train.resolution  # torchvision's own preparation would crop
         classifier = scorers.given_scorer(replace(scorer, resolution=size), train, normalization)
@@ -226,8 +227,8 @@ def real_classifier(
 def trained_as_long(
     scorer: Scorer,
     few: Dataset,
-    images: int,
     *,
+    images: int,
     normalization: Unwhitened,
     seed: int,
     accelerator: Accelerator,

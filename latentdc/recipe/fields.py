@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import partial
 from itertools import islice
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
@@ -150,7 +151,7 @@ def _fit(expected: Any, value: Any, key: str) -> Any:
             raise _Other
         return str(value)
     if origin is Annotated:  # Own
-        return name_of(value if _is_passed(value) else _text(value, key))
+        return name_of(value, partial(_text, key=key))
     if origin in (list, tuple):
         if not isinstance(value, list | tuple):
             raise _Other
@@ -182,14 +183,6 @@ def _fit(expected: Any, value: Any, key: str) -> Any:
             raise _Other
         return _fit(kind, value, key)
     return _SCALARS[expected](value, key)
-
-
-def _is_passed(value: Any) -> bool:
-    """Whether a function, a prior, a data set or its two splits stand in place of their name."""
-    parts = value if isinstance(value, list | tuple) else [value]
-    if parts and all(hasattr(one, "class_names") for one in parts):  # which data sets have
-        return True
-    return callable(value) or hasattr(value, "latent_shape")  # which priors have
 
 
 def _whole(value: Any, key: str) -> int:

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from inspect import Parameter, signature
@@ -40,16 +40,22 @@ def is_own(name: object) -> bool:
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
-def name_of(value: object) -> str:
+def name_of(value: object, as_text: Callable[[Any], str] = str) -> str:
     """The name that a setting keeps, of a name or of the object itself.
 
     An object that its module has under its name gets that, and data sets one that tells their
     contents; a lambda, or what a notebook's cell defines, a new name that no earlier run has, so
     that nothing kept is taken for its.
 
+    Args:
+        value: a name, or a function, class, prior or data set.
+        as_text: makes a name of what is none of these, or refuses it.
+
     Raises:
         InputError: an object without a source, in one of several processes.
     """
+    if not _is_passed(value):
+        value = as_text(value)
     if isinstance(value, str):
         found = _NAME.fullmatch(value)
         if found is None or found[3] or (file := _source(found[1])) is None:
@@ -225,6 +231,14 @@ def refuse_names(spec: object, where: str, *, given: Sequence[str] = (), prefix:
                 f"{key}={name} in {where} names code, which is not imported from what others "
                 f"share; if it is yours, write {key}=... yourself, or --recipe FILE."
             )
+
+
+def _is_passed(value: Any) -> bool:
+    """Whether a function, a prior, a data set or its two splits stand in place of their name."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    if parts and all(hasattr(one, "class_names") for one in parts):  # which data sets have
+        return True
+    return callable(value) or hasattr(value, "latent_shape")  # which priors have
 
 
 def _takes_own(kind: Any) -> bool:

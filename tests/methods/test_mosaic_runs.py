@@ -306,7 +306,7 @@ def test_a_given_classifier_sees_what_its_weights_expect(tmp_path, monkeypatch):
     monkeypatch.setattr(scorers, "real_accuracy", lambda *_: 1.0)
     scorer = Scorer(weights=str(tmp_path), mean=(0.25,) * 3, std=(0.125,) * 3)
     recipe = Recipe(prune=Prune(scorer=scorer))
-    opened = Parts(recipe, None, TEST, lambda: TEST, None, None, None, None)
+    opened = Parts(recipe, "", None, TEST, lambda: TEST, None, None, None, None)
     method_context(opened, tmp_path, tmp_path, Accelerator()).real_classifier()
     assert (seen[0].mean, seen[0].std) == (scorer.mean, scorer.std)
 
@@ -329,7 +329,7 @@ def test_a_torchvision_classifier_sees_whole_images_at_their_size(monkeypatch, t
     train, normalization = SimpleNamespace(**names), Normalization(scorer.mean, scorer.std)
     given = {"seed": 0, "folder": tmp_path, "accelerator": Accelerator()}
     classifier, _ = scorer_training.real_classifier(
-        scorer, train, TEST, normalization=normalization, **given
+        scorer, train, lambda: TEST, normalization=normalization, **given
     )
     images = torch.rand(2, 3, 8, 8) * 2 - 1
     classifier(images)

@@ -365,9 +365,9 @@ def test_a_classifier_of_real_images_is_trained_where_a_sampler_wants_it(tmp_pat
     settings = {"normalization": HALF, "seed": 0, "accelerator": Accelerator()}
     with torch.no_grad():  # as guided sampling runs
         found, share = real_classifier(
-            scorer, colours(32), colours(32, seed=1), folder=tmp_path, **settings
+            scorer, colours(32), lambda: colours(32, seed=1), folder=tmp_path, **settings
         )
-        student = trained_as_long(scorer, colours(8), 32, **settings)
+        student = trained_as_long(scorer, colours(8), images=32, **settings)
     assert share > 0.7 and not found.training and not student.training
 
 
@@ -381,5 +381,5 @@ def test_a_student_of_few_images_takes_as_many_steps_as_one_of_all(monkeypatch):
     monkeypatch.setattr(ScorerTraining, "_loss", noting)
     scorer = Scorer(network="convnet3@4", epochs=3, lr=0.1, batch=4, infobatch=0.5)
     settings = {"normalization": HALF, "seed": 0, "accelerator": Accelerator()}
-    trained_as_long(scorer, colours(6), 30, **settings)
+    trained_as_long(scorer, colours(6), images=30, **settings)
     assert len(taken) == 3 * 8  # of 2 in an epoch on the few
