@@ -15,6 +15,7 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,10 @@ class ExpertFiles:
         for expert in sorted({*range(self.count)} - {*lacking}):
             path = expert_path(self.folder, expert)
             try:
-                tensors = io.load_tensors(path)
+                found = _shapes(path)
             except (OSError, ValueError) as error:
                 raise _damaged(path, error) from error
-            if {name: tuple(weight.shape) for name, weight in tensors.items()} != expected:
+            if found != expected:
                 why = f"it is no {manifest['network']} of {counted(after - 1, 'epoch')}"
                 raise _damaged(path, ValueError(f"{why} for {train.num_classes} classes"))
 
@@ -97,6 +98,19 @@ class ExpertFiles:
         manifest = read_manifest(self.folder)
         assert manifest is not None
         require_same(self.folder, manifest, data_facts(coreset, normalization))
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes by name in a file of `io.save_tensors`; read once, and again where it has changed."""
+    status = path.stat()
+    return _read_shapes(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@cache  # the cells of a sweep follow the same experts
+def _read_shapes(
+    path: Path, size: int, written_at: int, changed_at: int
+) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(weight.shape) for name, weight in io.load_tensors(path).items()}
 
 
 # ---- Replay buffers of MTT ----

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from latentdc import config
+from latentdc import config, io
 from latentdc.distill import main as distill
 from latentdc.experts.__main__ import main
 from latentdc.experts.files import experts_folder
 from latentdc.recipe import Recipe
+from latentdc.sweep.__main__ import main as sweep
 from tests.methods.command import contents
 
 RECIPE = """
@@ -84,6 +85,23 @@ def test_a_changed_byte_of_an_expert_is_refused_and_trained_away(capsys):
     path.unlink()
     main(["toy.yaml"])
     assert path.read_bytes() == content
+
+
+def test_the_cells_of_a_sweep_read_the_files_of_their_experts_once(monkeypatch):
+    main(["toy.yaml"])
+    Path("two.yaml").write_text(
+        "{recipe: toy.yaml, axes: {rate: {low: [distill.lr_z=0.1], high: [distill.lr_z=1.0]}}}"
+    )
+    read, load_tensors = [], io.load_tensors
+
+    def counted(path, **options):
+        read.append(path)
+        return load_tensors(path, **options)
+
+    monkeypatch.setattr(io, "load_tensors", counted)
+    sweep(["two.yaml"])
+    files = [path.name for path in read if path.name.startswith("expert-")]
+    assert sorted(files) == ["expert-00000.safetensors", "expert-00001.safetensors"]
 
 
 @pytest.mark.parametrize("other", ["objective.network=convnet3@8", "experts.epochs=2"])
