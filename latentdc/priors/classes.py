@@ -14,8 +14,12 @@ from latentdc.ranks import warn
 from latentdc.recipe import subsets
 
 
-def match_classes(names: tuple[str, ...], prior: Prior) -> Tensor:
-    """(C,) labels of the prior for the classes of a data set.
+def match_classes(
+    names: tuple[str, ...],
+    prior: Prior,
+    advice: str = "use a prior trained on these classes, or prior.kind=autoencoder, which has none",
+) -> Tensor:
+    """(C,) labels of the prior for the classes of a data set; `advice` is for who has others.
 
     Equal names match, and so do names of one ImageNet class: `n01440764`, `tench, Tinca tinca` and
     `tench`, whichever side has which.
@@ -42,8 +46,7 @@ def match_classes(names: tuple[str, ...], prior: Prior) -> Tensor:
                 raise InputError(f"the prior's classes are those of ImageNet: {error}") from error
         raise InputError(
             f"the prior knows {len(known)} classes ({', '.join(known[:5])}, ...), but not "
-            f"{missing[:5]} of the data set; use a prior trained on these classes, or "
-            "prior.kind=autoencoder, which has none."
+            f"{missing[:5]} of the data set; {advice}."
         )
     return torch.tensor(labels)
 

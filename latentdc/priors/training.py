@@ -90,7 +90,8 @@ def train_prior(
     else:
         start = starting_prior(recipe, device)
         autoencoder = start.autoencoder.autoencoder
-        labels = match_classes(train.class_names, start)[labels]
+        advice = "go on from a prior of these classes, or train one anew, without --from"
+        labels = match_classes(train.class_names, start, advice)[labels]
     states = folder / "checkpoints"
     inputs = {"training split": train.hash, **({} if start is None else {"start": start.identity})}
     for network in ("autoencoder", "unet"):  # before the folder names this run's data
@@ -121,6 +122,7 @@ def train_prior(
         first = Training(0, 0.0)
         latents = _encode(recipe, train, start.encode, device)
         unet, embedding = start.denoiser.network, start.denoiser.embedding
+        unet.register_to_config(sample_size=latents.shape[-1])  # that it is made for from now on
         scheduler = load_scheduler(prior_folder(recipe.start))
     labels = labels.repeat(len(latents) // len(train)).to(device)
     pair = nn.ModuleDict({"unet": unet, "embedding": embedding}).to(device).requires_grad_(True)

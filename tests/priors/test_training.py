@@ -414,6 +414,32 @@ def test_the_digits_prior_is_fine_tuned(tmp_path, monkeypatch):
         assert "_name_or_path" not in json.loads(config.read_text())  # a folder of this machine
 
 
+def test_a_prior_that_is_fine_tuned_at_another_resolution_is_made_for_that_one(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "GRID_STEPS", 1)
+    monkeypatch.setattr(training, "PER_CLASS", 1)
+    sizes = ["data.resolution=8", "unet.steps=1", "output=run"]
+    main(["priors/digits", "--from", "digits", *TINY, *sizes])
+    told = capsys.readouterr().err
+    assert "the prior digits was made for images of 16 pixels and runs at 8" in told
+    assert ".part" not in told
+    small.load("run/prior", resolution=8)
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_whose_classes_a_prior_does_not_know_is_not_sent_to_an_autoencoder(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    write_pictures(tmp_path / "pictures" / "train")
+    write_pictures(tmp_path / "pictures" / "test", seed=1)
+    told = refused(["priors/digits", "--from", "digits", "data.source=pictures"], capsys)
+    assert "but not ['cat', 'dog'] of the data set; go on from a prior of these classes" in told
+    assert "prior.kind" not in told
+
+
 def test_a_prior_of_another_kind_is_not_fine_tuned(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small.autoencoder().save_pretrained(tmp_path / "own/vae")
