@@ -59,27 +59,29 @@ def in_folder(folder: str | Path, context: Context) -> Context:
         begun = bool(whole(folder / CHECKPOINTS))
     if not begun:
         io.require_writable(folder, "folder")
-    metrics = StepFile(folder / METRICS, accelerator)
-
-    def tell(measures: Mapping[str, Any]) -> None:
-        metrics(measures)
-        if context.on_step is not None:
-            context.on_step(measures)
-
-    def show(step: int, images: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
-        path = folder / "grids" / f"step-{step:08d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_grid(path, images, labels, class_names)
-        track_picture(accelerator, path, step)
-
     return replace(
         context,
         load_state=partial(load, folder / CHECKPOINTS, accelerator),
         save_state=partial(save, folder / CHECKPOINTS, accelerator),
-        on_step=tell,
-        show=show,
+        on_step=StepFile(folder / METRICS, accelerator, context.on_step),
+        show=partial(_show, folder / "grids", accelerator),
         large=partial(_mapped, folder / _DECODED, accelerator),
     )
+
+
+def _show(
+    folder: Path,
+    accelerator: Accelerator,
+    step: int,
+    images: Tensor,
+    labels: Tensor,
+    class_names: tuple[str, ...],
+) -> None:
+    """Draw the images of a step, and tell the trackers."""
+    path = folder / f"step-{step:08d}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_grid(path, images, labels, class_names)
+    track_picture(accelerator, path, step)
 
 
 def _mapped(

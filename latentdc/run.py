@@ -320,13 +320,14 @@ def _scored(parts: Parts, setting: Setting, synthetic: SyntheticSet, coreset: Da
 
 def _tell_and_push(synthetic: SyntheticSet, results: Results, folder: Path, parts: Parts) -> None:
     """Write and print the table, name the files, push the set if a repository is named."""
+    home = folder / SET
     if results:
         save(folder / RESULTS, results)
-        synthetic.add_results(folder / SET, to_json(results), recipe=parts.shared)
+        synthetic.add_results(home, to_json(results), recipe=parts.shared)
         print(f"\n{to_text(results)}\n")
         print(f"results: {folder / RESULTS}")
     if synthetic.kind == "images":
         print(f"grid: {folder / GRID}")
-    if parts.recipe.push.repo is not None:
-        url = push_folder(folder / SET, parts.recipe.push)
+    if (to := parts.recipe.push).repo is not None:
+        url = push_folder(home, to)
         print(f"pushed: {url}")

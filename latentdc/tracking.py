@@ -32,20 +32,33 @@ class StepFile:
     Args:
         path: of the file, which grows.
         accelerator: its main process writes; its trackers are told.
+        on_step: is told after them, on every process.
         cut: whether the first step that is told makes the lines of it and of later ones void, as
             where a training goes on from a checkpoint.
     """
 
-    def __init__(self, path: Path, accelerator: Accelerator, *, cut: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        accelerator: Accelerator,
+        on_step: OnStep | None = None,
+        *,
+        cut: bool = True,
+    ) -> None:
         self.path, self.accelerator, self.begun = path, accelerator, not cut
+        self.on_step = on_step
 
     def __call__(self, measures: Mapping[str, Any]) -> None:
         """Tell of a finished step: `step`, and numbers by name."""
         if self.accelerator.trackers:
             shown = {name: value for name, value in measures.items() if name != "step"}
             self.accelerator.log(shown, step=measures["step"])
-        if not self.accelerator.is_main_process:
-            return
+        if self.accelerator.is_main_process:
+            self._write(measures)
+        if self.on_step is not None:
+            self.on_step(measures)
+
+    def _write(self, measures: Mapping[str, Any]) -> None:
         if not self.begun:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _cut(self.path, measures["step"])
