@@ -33,6 +33,7 @@ from latentdc.priors.base import Prior
 from latentdc.priors.denoisers import UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.pixel import PixelPrior
+from latentdc.priors.schedule import make_schedule
 from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
 from latentdc.recipe import Matching, ObjectiveSettings, PriorSettings
 from latentdc.recipe.prior_training import AutoencoderTraining, UNetTraining
@@ -52,7 +53,8 @@ def small_prior(kind: str, names: tuple[str, ...]) -> Prior:
         unet, embedding = build_unet(spec, space.latent_shape, names)
     denoiser = UNetDenoiser(unet, embedding)
     settings = PriorSettings(weights="small", steps=2, memory="fast")
-    return DiffusionPrior(space, denoiser, build_scheduler(), settings, class_names=names)
+    schedule = make_schedule(build_scheduler(), settings.steps)
+    return DiffusionPrior(space, denoiser, schedule, settings, class_names=names)
 
 
 def real_images(path: Path, classes: int) -> Dataset:

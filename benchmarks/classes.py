@@ -20,6 +20,7 @@ from latentdc.objectives.build import build_objective
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.denoisers import UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.schedule import make_schedule
 from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
 from latentdc.recipe import Matching, ObjectiveSettings, PriorSettings
 from latentdc.recipe.prior_training import AutoencoderTraining, UNetTraining
@@ -44,7 +45,8 @@ def prior(names: tuple[str, ...]) -> DiffusionPrior:
     space = AutoencoderPrior(vae, resolution=SIZE)
     denoiser = UNetDenoiser(unet, embedding)
     settings = PriorSettings(weights="small", steps=STEPS, memory="fast")
-    return DiffusionPrior(space, denoiser, build_scheduler(), settings, class_names=names)
+    schedule = make_schedule(build_scheduler(), settings.steps)
+    return DiffusionPrior(space, denoiser, schedule, settings, class_names=names)
 
 
 def measured(classes: int) -> dict[str, float]:

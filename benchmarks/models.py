@@ -19,15 +19,10 @@ import latentdc.priors
 from latentdc import config
 from latentdc.draws import global_draws
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.components import load_scheduler
-from latentdc.priors.denoisers import (
-    ClassDenoiser,
-    ClassEmbedding,
-    UNetDenoiser,
-    place_patches,
-    without_table,
-)
+from latentdc.priors.denoisers import ClassDenoiser, ClassEmbedding, UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.load_denoiser import place_patches, without_table
+from latentdc.priors.schedule import load_scheduler, make_schedule
 from latentdc.priors.small import build_scheduler
 from latentdc.recipe import PriorSettings
 
@@ -54,7 +49,8 @@ class Networks:
         space = AutoencoderPrior(self.autoencoder, resolution=resolution, precision=precision)
         denoiser = UNetDenoiser(self.unet, self.embedding)
         settings = PriorSettings(weights="measured", **{"memory": "fast", **options})
-        return DiffusionPrior(space, denoiser, self.scheduler, settings, class_names=None)
+        schedule = make_schedule(self.scheduler, settings.steps)
+        return DiffusionPrior(space, denoiser, schedule, settings, class_names=None)
 
 
 @dataclass
@@ -75,8 +71,8 @@ class Transformer:
         space = AutoencoderPrior(self.autoencoder, resolution=resolution, precision=precision)
         denoiser = ClassDenoiser(self.network, self.table)
         settings = PriorSettings(weights="measured", **{"memory": "fast", **options})
-        scheduler = load_scheduler(DIT)
-        return DiffusionPrior(space, denoiser, scheduler, settings, class_names=None)
+        schedule = make_schedule(load_scheduler(DIT), settings.steps)
+        return DiffusionPrior(space, denoiser, schedule, settings, class_names=None)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from latentdc.modes import precision_put_back
 from latentdc.priors.base import PrecisionName
 from latentdc.priors.load_latent import tune
 from latentdc.priors.memory import Plan
+from latentdc.recipe import PriorSettings
 
 Row = dict[str, object]
 BUSY = 2.0  # seconds that a way is timed for, about
@@ -149,13 +150,9 @@ def prepared(way: Way, model: Model, images: int, device: torch.device) -> Calla
     if way.plan is None:
         return released(networks, model, images)
     prior = networks.prior(model.resolution, steps=model.steps, precision=way.precision)
-    tune(
-        [prior.denoiser.network, prior.autoencoder.autoencoder.decoder],
-        device,
-        precision=way.precision,
-        channels_last=way.channels_last,
-        compile=way.compile,
-    )
+    how = PriorSettings(weights="tuned", channels_last=way.channels_last, compile=way.compile)
+    for network in (prior.denoiser.network, prior.autoencoder.autoencoder.decoder):
+        tune(network, how, device, way.precision)
     return partial(our_step, prior, way.plan, inputs(prior, images))
 
 

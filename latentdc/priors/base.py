@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from latentdc.errors import InputError
+from latentdc.preprocessing import Preprocessing
 from latentdc.recipe.fields import show
 
 Autoencoder = Any  # AutoencoderKL, AutoencoderTiny or VQModel of diffusers, which has no types
@@ -52,6 +54,23 @@ class Prior(Protocol):
 
         Output in [-1, 1], except from a pixel prior that does not clamp; or (B, D) vectors.
         """
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """What a prior is loaded for and where, beside its settings; see `load_prior`."""
+
+    resolution: int
+    class_names: Sequence[str] | None
+    normalization: Preprocessing | None
+    seed: int
+    precision: PrecisionName
+    device: torch.device | str
+
+    @property
+    def is_outline(self) -> bool:
+        """Whether networks are built from their configs alone."""
+        return torch.device(self.device).type == "meta"
 
 
 class Denoiser(Protocol):

@@ -1,7 +1,6 @@
 """What classes are called: by a data set, by a prior, and in a prompt."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -9,7 +8,6 @@ from torch import Tensor
 from latentdc.arguments import one_form
 from latentdc.errors import InputError, nearest
 from latentdc.priors.base import Prior
-from latentdc.priors.files import read_index
 from latentdc.ranks import warn
 from latentdc.recipe import subsets
 
@@ -51,47 +49,8 @@ def match_classes(
     return torch.tensor(labels)
 
 
-def dit_classes(folder: Path, count: int) -> tuple[str, ...]:
-    """Names of a DiT's classes by label, which its folder's model_index.json holds as `id2label`.
-
-    1000 classes without names are ImageNet's; other names, or none, are refused.
-    """
-    return _named(folder, (count,), f"the transformer of {folder} knows {count} classes")
-
-
-def unet_classes(folder: Path, rows: int) -> tuple[str, ...]:
-    """Names of the classes of a UNet2DModel by label, from where those of a DiT are.
-
-    One name less than its class embedding has rows means that the last row stands for no class;
-    1000 rows or 1001 without names are ImageNet's classes.
-    """
-    knows = f"the UNet of {folder} has {rows} class embeddings (the last one perhaps for no class)"
-    return _named(folder, (rows, rows - 1), knows)
-
-
-def _named(folder: Path, counts: tuple[int, ...], knows: str) -> tuple[str, ...]:
-    names = read_index(folder).get("id2label")
-    if not names and len(subsets.wordnet_ids()) in counts:
-        return subsets.wordnet_ids()
-    labels = [{*map(str, range(count))} for count in counts]
-    texts = isinstance(names, dict) and all(isinstance(one, str) for one in names.values())
-    if not isinstance(names, dict) or not texts or {*names} not in labels:
-        found = len(names) if isinstance(names, dict) else 0
-        raise InputError(
-            f"{knows}, and model_index.json names {found}; write their names there, by label: "
-            '"id2label": {"0": "...", ...}.'
-        )
-    return tuple(names[str(label)] for label in range(len(names)))
-
-
-def class_prompts(
-    class_names: Sequence[str], template: str, names: Mapping[str, str]
-) -> dict[str, str]:
-    """The prompt of every class of a data set, by its name there.
-
-    `{}` of the template is the class: the first synonym of its name (words, synonyms divided by
-    commas, or a WordNet id), or what `names` has for it; those are of the data set, or refused.
-    """
+def require_known(names: Mapping[str, str], class_names: Sequence[str]) -> None:
+    """Refuse `prior.names` of classes that a data set does not have."""
     for name in names:
         if name not in class_names:
             raise InputError(
@@ -99,6 +58,16 @@ def class_prompts(
                 f"its classes are {', '.join(class_names[:10])}"
                 f"{', ...' if len(class_names) > 10 else ''}."
             )
+
+
+def class_prompts(
+    class_names: Sequence[str], template: str, names: Mapping[str, str]
+) -> dict[str, str]:
+    """The prompt of every class of a data set, by its name there.
+
+    `{}` of the template is the class: what `names` has for it, or else the first synonym of its
+    name (words, synonyms divided by commas, or a WordNet id).
+    """
     spoken = {name: names.get(name, spoken_name(name)) for name in class_names}
     return {name: template.format(word) for name, word in spoken.items()}
 

@@ -18,7 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from latentdc.errors import InputError
 from latentdc.priors.components import load_component
-from latentdc.priors.files import ENCODERS, TOKENIZERS, find_part, read_config, read_index
+from latentdc.priors.files import ENCODERS, TOKENIZERS, read_config, read_index
 
 _PROMPTS = 32  # prompts that enter an encoder at once
 
@@ -36,19 +36,20 @@ class TextConditions:
 
 def load_text_conditions(
     folder: Path,
+    parts: Sequence[Path],
     unet: Mapping[str, Any],
     prompts: Mapping[str, str] | None,
     device: torch.device | str,
 ) -> TextConditions:
-    """Encode the prompts, by class name, and the empty one; `unet` is its config.
+    """Encode the prompts, by class name, and the empty one.
 
-    On `meta` only shapes are right, and prompts may be missing.
+    `parts` are the encoders of a prior's folder, two of SDXL's, and `unet` its config. On `meta`
+    only shapes are right, and prompts may be missing.
 
     Raises:
         InputError: encoders of another kind, prompts that are missing or too long.
     """
-    double = unet.get("addition_embed_type") == "text_time"
-    parts = [find_part(folder, part) for part in ENCODERS[: 1 + double]]
+    double = len(parts) == 2
     configs = _configs(folder, parts, unet)
     pooled = configs[-1].projection_dim if double else None
     if pooled is not None:

@@ -4,26 +4,18 @@ Each is frozen and put into eval mode. What a class was to it, a label or the to
 replaced by a condition of T tokens of width D, which starts from that class's own.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import DiTTransformer2DModel, UNet2DConditionModel, UNet2DModel
+from diffusers import UNet2DConditionModel, UNet2DModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.embeddings import PatchEmbed, get_2d_sincos_pos_embed
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from latentdc.errors import InputError
-from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Denoiser
-from latentdc.priors.classes import dit_classes, unet_classes, warn_of_alike
-from latentdc.priors.clip import TextConditions, load_text_conditions
-from latentdc.priors.components import load_component
-from latentdc.recipe.fields import show
-
-Classes = tuple[str, ...] | None
+from latentdc.priors.clip import TextConditions
 
 
 class ClassEmbedding(ModelMixin, ConfigMixin):
@@ -104,7 +96,7 @@ class ClassDenoiser:
     block's copy, in the output layer.
 
     Args:
-        network: without its table, see `without_table`.
+        network: without its table, so that it takes rows in place of labels.
         table: (rows, D).
         null: whether its last row stands for no class; without one, there is nothing to guide by.
     """
@@ -182,112 +174,3 @@ def middle_features(
     finally:
         hook.remove()
     return found[0]
-
-
-def load_denoiser(
-    folder: Path,
-    parts: Sequence[Path],
-    config: Mapping[str, Any],
-    space: AutoencoderPrior,
-    *,
-    seed: int | None,
-    prompts: Mapping[str, str] | None,
-) -> tuple[Denoiser, Classes]:
-    """The denoiser of a prior's folder, and the classes that its conditions start from.
-
-    Args:
-        folder: of the prior.
-        parts: of the denoiser, that one first, and of its conditions.
-        config: of the denoiser.
-        space: whose latents it denoises, on the device that it goes to; `meta` for outlines.
-        seed: of weights to draw in place of the folder's; None reads those.
-        prompts: of the data set's classes, for a text-conditional one.
-
-    Raises:
-        InputError: missing, incomplete or of another class; no prompts for a text-conditional one.
-    """
-    part, device = parts[0], space.device
-    if config.get("_class_name") == "UNet2DModel":
-        rows: int | None = config.get("num_class_embeds")
-        if rows is None:
-            return UnconditionalDenoiser(load_component(UNet2DModel, part, device, seed)), None
-        classes = unet_classes(folder, rows)
-        unet = load_component(UNet2DModel, part, device, seed)
-        return ClassDenoiser(*without_table(unet), null=len(classes) < rows), classes
-    if config.get("_class_name") in ("DiTTransformer2DModel", "Transformer2DModel"):
-        classes = dit_classes(folder, config["num_embeds_ada_norm"])
-        transformer = load_component(DiTTransformer2DModel, part, device, seed)
-        if seed is None:
-            _require_one_table(transformer)
-        place_patches(transformer.pos_embed, space.latent_shape[1])
-        return ClassDenoiser(*without_table(transformer)), classes
-    if (folder / "text_encoder").is_dir():
-        texts = load_text_conditions(folder, config, prompts, device)
-        warn_of_alike(prompts or {})
-        unet = load_component(UNet2DConditionModel, part, device, seed)
-        known = None if prompts is None else tuple(prompts)
-        return TextDenoiser(unet, texts, resolution=space.resolution), known
-    embedding = load_component(ClassEmbedding, parts[1], device)
-    unet = load_component(UNet2DConditionModel, part, device, seed)
-    widths, own = unet.config["cross_attention_dim"], embedding.config["width"]
-    if {own} != ({*widths} if isinstance(widths, list | tuple) else {widths}):
-        raise InputError(
-            f"the UNet of {folder} attends to tokens of width {widths}, and its class_embedding "
-            f"makes them {own} wide; they are not of one model."
-        )
-    names = embedding.config["class_names"]
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise InputError(
-            f"the class_embedding of {folder} has class_names={show(names)} in its config.json, "
-            "which are a list of texts."
-        )
-    return UNetDenoiser(unet, embedding), tuple(names)
-
-
-def without_table(network: Any) -> tuple[Any, Tensor]:
-    """A UNet2DModel or a DiT that takes rows in place of labels, and the table of these rows."""
-    if isinstance(network, UNet2DModel):
-        table: Tensor = network.class_embedding.weight
-        network.class_embedding = nn.Identity()
-        return network, table
-    table = _tables(network)[0]
-    for block in network.transformer_blocks:
-        block.norm1.emb.class_embedder = nn.Identity()
-    return network, table
-
-
-def place_patches(patches: PatchEmbed, size: int) -> None:
-    """Spread the positions that a DiT was trained with, in place, over latents of another side.
-
-    Once here, where diffusers would do the same in every call. A grid of n patches has the
-    positions 0, N/n, 2N/n, ... of the N that the DiT was made for.
-    """
-    grid = size // patches.patch_size
-    positions = get_2d_sincos_pos_embed(
-        patches.pos_embed.shape[-1],
-        (grid, grid),
-        base_size=patches.base_size,
-        interpolation_scale=patches.interpolation_scale,
-        device=patches.pos_embed.device,
-        output_type="pt",
-    )
-    patches.pos_embed = positions.to(patches.pos_embed.dtype)[None]
-    patches.height = patches.width = grid
-
-
-def _require_one_table(transformer: DiTTransformer2DModel) -> None:
-    """Refuse blocks whose class embeddings differ, which one condition cannot stand for."""
-    tables = [table for table in _tables(transformer) if table.device.type != "meta"]
-    if not all(table.equal(tables[0]) for table in tables):
-        raise InputError(
-            "the blocks of this DiT have class embeddings that differ, and a learnable condition "
-            "takes the place of a single one; use weights in which they are alike, such as "
-            "facebook/DiT-XL-2-256."
-        )
-
-
-def _tables(transformer: DiTTransformer2DModel) -> list[Tensor]:
-    return [
-        block.norm1.emb.class_embedder.embedding_table.weight
-        for block in transformer.transformer_blocks
-    ]

@@ -14,7 +14,6 @@ from itertools import repeat
 from numbers import Real
 
 import torch
-from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -33,7 +32,7 @@ from latentdc.priors.base import (
 )
 from latentdc.priors.denoisers import middle_features
 from latentdc.priors.memory import FAST, Needs, fixed_plan, needed_bytes
-from latentdc.priors.schedule import make_schedule
+from latentdc.priors.schedule import Schedule
 from latentdc.recipe import PriorSettings
 from latentdc.recipe.fields import show
 
@@ -44,8 +43,8 @@ class DiffusionPrior:
     Args:
         autoencoder: gives the latent space, and the identity of all weights.
         denoiser: the frozen conditional network.
-        scheduler: the training schedule.
-        settings: steps, guidance, skip, memory and chunk.
+        schedule: of the settings' steps.
+        settings: guidance, skip, memory and chunk.
         class_names: that the denoiser's labels stand for; None if unknown.
         precision: of the denoiser; None takes the autoencoder's.
     """
@@ -56,7 +55,7 @@ class DiffusionPrior:
         self,
         autoencoder: AutoencoderPrior,
         denoiser: Denoiser,
-        scheduler: DDIMScheduler | FlowMatchEulerDiscreteScheduler,
+        schedule: Schedule,
         settings: PriorSettings,
         *,
         class_names: tuple[str, ...] | None,
@@ -65,7 +64,7 @@ class DiffusionPrior:
         self.autoencoder = autoencoder
         self.denoiser = denoiser
         self.class_names = class_names
-        self.schedule = make_schedule(scheduler, settings.steps, settings.flow)
+        self.schedule = schedule
         self.guidance = settings.guidance
         self.guided_channels = settings.guided_channels
         self.scale = _guidance_scale(settings, autoencoder)

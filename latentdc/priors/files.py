@@ -191,14 +191,14 @@ def find_weights(part: Path) -> WeightFiles:
 
 
 @contextmanager
-def chosen_weights(part: Path) -> Iterator[tuple[Path, bool]]:
+def chosen_weights(part: Path) -> Iterator[tuple[Path, WeightFiles]]:
     """A folder that shows a loader a network's config and its chosen weights, and nothing else.
 
     So that what is read is what `content_hash` sees, whatever variants, adapters or other names
     lie beside it.
 
     Yields:
-        The folder, and whether its weights are safetensors.
+        The folder, and what the form is of its weights.
     """
     form = find_weights(part)
     with TemporaryDirectory(prefix=_PREFIX) as place:
@@ -210,7 +210,7 @@ def chosen_weights(part: Path) -> Iterator[tuple[Path, bool]]:
             shown[f"{form.name}{form.suffix}"] = form.files[0]
         for name, file in shown.items():
             os.symlink(file.resolve(), Path(place) / name)
-        yield Path(place), form.suffix == ".safetensors"
+        yield Path(place), form
 
 
 def content_hash(folder: Path, parts: Collection[Path], *, drawn: Collection[Path] = ()) -> str:
@@ -250,19 +250,6 @@ def autoencoder_part(folder: Path) -> Path:
             "latents give one as prior.autoencoder."
         )
     return folder if alone else find_part(folder, *_AUTOENCODERS)
-
-
-def denoiser_parts(folder: Path) -> list[Path]:
-    """The parts of a prior that its denoiser and conditions are made of, that one first."""
-    part = find_part(folder, "unet", "transformer")
-    config = read_config(part)
-    if config.get("_class_name") != "UNet2DConditionModel":
-        return [part]
-    if not (folder / "text_encoder").is_dir():
-        return [part, find_part(folder, "class_embedding", "text_encoder")]
-    count = 1 + (config.get("addition_embed_type") == "text_time")
-    encoders = [find_part(folder, name) for name in ENCODERS[:count]]
-    return [part, *encoders, *(folder / name for name in TOKENIZERS[:count])]
 
 
 def find_part(folder: Path, *names: str) -> Path:

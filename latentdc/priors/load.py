@@ -1,10 +1,8 @@
-"""A prior by its settings: of pixels and vectors, of weights, or of the user's own code."""
+"""A prior by its settings, one loader for each kind; and how large and slow it is."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from torch import nn
@@ -13,15 +11,20 @@ from latentdc import arguments, ranks
 from latentdc.errors import InputError, first_line
 from latentdc.estimates import parameters
 from latentdc.modes import in_plain_modes
-from latentdc.preprocessing import Normalization, Preprocessing, Standardization, Whitening
-from latentdc.priors.base import PrecisionName, Prior
-from latentdc.priors.classes import class_prompts
-from latentdc.priors.files import WeightsMissing
-from latentdc.priors.pixel import PixelPrior, VectorPrior
+from latentdc.preprocessing import Normalization, Preprocessing, Whitening
+from latentdc.priors.base import LoadRequest, PrecisionName, Prior
+from latentdc.priors.classes import require_known
+from latentdc.priors.own import own_prior
 from latentdc.recipe import PriorSettings
 from latentdc.recipe.fields import show
-from latentdc.recipe.own import call, failed, is_own, resolve
+from latentdc.recipe.own import is_own, resolve
 
+LOADERS = {  # by `prior.kind`: functions (settings, request) -> prior; diffusers takes seconds
+    "pixel": "latentdc.priors.pixel:load_pixel_prior",
+    "vector": "latentdc.priors.pixel:load_vector_prior",
+    "autoencoder": "latentdc.priors.load_latent:load_autoencoder_prior",
+    "diffusion": "latentdc.priors.load_latent:load_diffusion_prior",
+}
 LARGE = 100e6  # parameters from which on float32 is warned about
 
 
@@ -67,94 +70,31 @@ def load_prior(
     _check_device(device)
     if precision not in get_args(PrecisionName):
         raise InputError(f"precision is one of {get_args(PrecisionName)}, got {show(precision)}.")
+    request = LoadRequest(resolution, class_names, normalization, seed, precision, device)
     if is_own(settings.kind):
-        offered = {"class_names": class_names, "normalization": normalization, "seed": seed}
-        return _own(settings, resolution=resolution, device=device, **offered)
-    if settings.kind == "vector":
-        hint = "it is fitted on a data set of vectors"
-        arguments.require_a(Standardization, normalization, "normalization", hint)
-        assert isinstance(normalization, Standardization)
-        return VectorPrior(normalization)
-    resolution = arguments.require_whole(resolution, "resolution")
-    seed = arguments.require_seed(seed)
-    prompts = None
-    if class_names is not None:
-        names = arguments.class_names_of(class_names, "load_prior")
-        prompts = class_prompts(names, settings.prompt, settings.names)
-    if not isinstance(normalization, Normalization | Whitening | None):
+        return own_prior(settings, request)
+    if settings.kind != "vector":  # which is of no images
+        request = _checked(settings, request)
+    loader: Callable[[PriorSettings, LoadRequest], Prior] = resolve(
+        LOADERS[settings.kind], "prior.kind"
+    )
+    return loader(settings, request)
+
+
+def _checked(settings: PriorSettings, request: LoadRequest) -> LoadRequest:
+    """What a prior of images is asked for, in Python's own types; nonsense is refused."""
+    resolution = arguments.require_whole(request.resolution, "resolution")
+    seed = arguments.require_seed(request.seed)
+    names = request.class_names
+    if names is not None:
+        names = arguments.class_names_of(names, "load_prior")
+        require_known(settings.names, names)
+    if not isinstance(request.normalization, Normalization | Whitening | None):
         raise InputError(
-            f"normalization is a Normalization or a Whitening, got {show(normalization)}; "
+            f"normalization is a Normalization or a Whitening, got {show(request.normalization)}; "
             "it is what networks see of images."
         )
-    if settings.kind == "pixel":
-        whitening = normalization if isinstance(normalization, Whitening) else None
-        return PixelPrior(resolution, clamp=settings.clamp, whitening=whitening)
-    from latentdc.priors.load_latent import load_latent_prior  # importing diffusers takes seconds
-
-    given: dict[str, Any] = {"prompts": prompts, "seed": seed}
-    given |= {"precision": precision, "device": device}
-    if is_own(settings.weights):
-        with _saved(str(settings.weights)) as folder:
-            settings = replace(settings, weights=folder)
-            return load_latent_prior(settings, resolution, **given)
-    return load_latent_prior(settings, resolution, **given)
-
-
-def _own(settings: PriorSettings, *, resolution: int, device: Any, **offered: Any) -> Prior:
-    """A prior of the user's code, after one batch has gone there and back."""
-    kind = settings.kind
-    if torch.device(device).type == "meta":
-        raise WeightsMissing(f"prior.kind={kind} is known when it is made.")
-    offered |= {"settings": settings, "resolution": resolution, "device": device}
-    found = resolve(kind, "prior.kind")
-    is_prior = hasattr(found, "decode") and not isinstance(found, type)
-    prior: Prior = found if is_prior else call(found, "prior.kind", kind, **offered)
-    label = f"prior.kind={kind.partition('#')[0]}"
-    parts = "resolution has_noise class_names identity latent_shape encode condition decode"
-    arguments.require_able(parts, prior, label, "something that has all of latentdc.Prior")
-    source = torch.Generator().manual_seed(0)
-    images = torch.rand(2, 3, resolution, resolution, generator=source).mul(2).sub(1).to(device)
-    try:
-        z = prior.encode(images).detach().requires_grad_()
-        c = prior.condition(torch.zeros(2, dtype=torch.int64, device=device))
-        noise = torch.randn(z.shape, generator=source).to(z) if prior.has_noise else None
-        with torch.enable_grad():
-            decoded = prior.decode(z, c, noise)
-            (gradient,) = torch.autograd.grad(decoded.sum(), [z])
-    except Exception as error:
-        raise failed(label, "fails on two random images", error) from error
-    for what, tensor, shape in (
-        ("encode gives", z, (2, *prior.latent_shape)),
-        ("decode gives", decoded, tuple(images.shape)),
-        ("decode has a gradient", gradient, (2, *prior.latent_shape)),
-    ):
-        if tensor.shape != shape or not bool(tensor.isfinite().all()):
-            got = tuple(tensor.shape) if tensor.shape != shape else "values that are not finite"
-            raise InputError(
-                f"{label}: {what} {got} of 2 images of {resolution} px, and finite values of "
-                f"{shape} are meant."
-            )
-    if c is not None and not (c.ndim >= 2 and len(c) == 2 and bool(c.isfinite().all())):
-        raise InputError(
-            f"{label}: condition gives {tuple(c.shape)} of 2 labels, and finite values of "
-            "(2, D), (2, T, D) or more axes, or None, are meant."
-        )
-    return prior
-
-
-@contextmanager
-def _saved(weights: str) -> Iterator[str]:
-    """The folder of a pipeline that is in memory, or that the user's function makes."""
-    pipeline = resolve(weights, "prior.weights")
-    if not hasattr(pipeline, "save_pretrained") or isinstance(pipeline, type):
-        pipeline = call(pipeline, "prior.weights", weights)
-    label = f"prior.weights={weights.partition('#')[0]}"
-    arguments.require_able(
-        "save_pretrained", pipeline, label, "a pipeline or autoencoder of diffusers"
-    )
-    with TemporaryDirectory() as folder:
-        pipeline.save_pretrained(folder)
-        yield folder
+    return replace(request, resolution=resolution, class_names=names, seed=seed)
 
 
 def _check_device(device: torch.device | str) -> None:

@@ -5,112 +5,163 @@ to go wrong is refused, and then each network is tried by one small call, before
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, VQModel
 from torch import Tensor, nn
 
+from latentdc.arguments import require_able
 from latentdc.errors import InputError
 from latentdc.priors import files
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.base import Autoencoder, PrecisionName, keep_in_bf16
-from latentdc.priors.classes import unet_classes
-from latentdc.priors.components import as_input_error, load_autoencoder, load_scheduler
-from latentdc.priors.denoisers import load_denoiser
+from latentdc.priors.base import Autoencoder, LoadRequest, PrecisionName, keep_in_bf16
+from latentdc.priors.components import as_input_error, load_component
 from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.load_denoiser import Config, plan_denoiser
 from latentdc.priors.memory import fixed_plan
-from latentdc.priors.schedule import make_schedule
+from latentdc.priors.schedule import load_scheduler, make_schedule
 from latentdc.ranks import warn
 from latentdc.recipe import PriorSettings
+from latentdc.recipe.own import call, is_own, resolve
 
-Config = Mapping[str, Any]
+_AUTOENCODERS = {
+    "AutoencoderKL": AutoencoderKL,
+    "AutoencoderTiny": AutoencoderTiny,
+    "VQModel": VQModel,
+}
 _SIDE = 2  # positions of the latent that networks are tried with, along one side
 
-_EXTRA_INPUTS = (  # keys of a UNet's config that ask for more than latents, timestep and tokens
-    *("class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim"),
-    *("encoder_hid_dim_type", "time_cond_proj_dim", "dual_cross_attention", "attention_type"),
-    "class_embeddings_concat",
-)
-# Those of their values that are fed, the last to SDXL alone.
-_KNOWN_INPUTS = {"attention_type": "default", "addition_embed_type": "text_time"}
+
+def load_autoencoder_prior(settings: PriorSettings, request: LoadRequest) -> AutoencoderPrior:
+    """The space of an autoencoder; see `load_prior`."""
+    with _opened(settings, request) as (weights, folder):
+        return _load_space(
+            weights,
+            folder,
+            settings,
+            request,
+            identity=lambda part: files.content_hash(folder, [part]),
+        )
 
 
-def load_latent_prior(
+def load_diffusion_prior(settings: PriorSettings, request: LoadRequest) -> DiffusionPrior:
+    """A latent diffusion model; see `load_prior`."""
+    drawn = int(request.seed) if settings.denoiser == "random" else None
+    with _opened(settings, request) as (weights, folder):
+        autoencoder = settings.autoencoder or weights
+        space_folder = folder if settings.autoencoder is None else _folder(autoencoder, request)
+        plan = plan_denoiser(folder, settings)
+        schedule = make_schedule(load_scheduler(folder), settings.steps, settings.flow)
+        space = _load_space(
+            autoencoder,
+            space_folder,
+            settings,
+            request,
+            identity=lambda part: _identity(folder, plan.parts, space_folder, part, drawn),
+            precision="float32" if plan.float32 else request.precision,
+        )
+        with as_input_error(f"the denoiser of {weights} does not run as its config says"):
+            _check_denoiser(weights, plan.config, space)
+        denoiser, class_names = plan.load(space, drawn, request.class_names)
+        prior = DiffusionPrior(
+            space,
+            denoiser,
+            schedule,
+            settings,
+            class_names=class_names,
+            precision=request.precision,
+        )
+        if not request.is_outline:
+            _try_denoiser(weights, prior)
+        tune(denoiser.network, settings, space.device, request.precision)
+        return prior
+
+
+@contextmanager
+def _opened(settings: PriorSettings, request: LoadRequest) -> Iterator[tuple[str, Path]]:
+    """What the weights are called, and their folder; of a pipeline in memory a temporary one."""
+    weights = settings.weights
+    assert weights is not None
+    if not is_own(weights):
+        yield weights, _folder(weights, request, settings.revision)
+        return
+    pipeline = resolve(weights, "prior.weights")
+    if not hasattr(pipeline, "save_pretrained") or isinstance(pipeline, type):
+        pipeline = call(pipeline, "prior.weights", weights)
+    label = f"prior.weights={weights.partition('#')[0]}"
+    require_able("save_pretrained", pipeline, label, "a pipeline or autoencoder of diffusers")
+    with TemporaryDirectory() as saved:
+        pipeline.save_pretrained(saved)
+        yield saved, files.prior_folder(saved)
+
+
+def _folder(weights: str, request: LoadRequest, revision: str | None = None) -> Path:
+    """Where a name's files are; of an outline perhaps the configs that travel with the package."""
+    shipped = files.CONFIGS / weights.replace("/", "--")
+    if request.is_outline and shipped.is_dir():
+        return shipped
+    return files.prior_folder(weights, revision, local_only=request.is_outline)
+
+
+def _load_space(
+    weights: str,
+    folder: Path,
     settings: PriorSettings,
-    resolution: int,
+    request: LoadRequest,
     *,
-    prompts: Mapping[str, str] | None,
-    seed: int,
-    precision: PrecisionName,
-    device: torch.device | str,
-) -> AutoencoderPrior | DiffusionPrior:
-    """A prior that has weights, with prompts by class for one of texts; see `load_prior`."""
-    weights, autoencoder = settings.weights, settings.autoencoder or settings.weights
-    assert weights is not None and autoencoder is not None
-    drawn = int(seed) if settings.denoiser == "random" else None
-    outline = torch.device(device).type == "meta"
-    folder = _folder(weights, settings.revision, outline=outline)
-    other = settings.autoencoder is not None
-    space_folder = _folder(autoencoder, outline=outline) if other else folder
-    parts = files.denoiser_parts(folder) if settings.kind == "diffusion" else []
-    config = files.read_config(parts[0]) if parts else {}
-    if parts:
-        _refuse_unknown_inputs(folder, config)
-        _refuse_guidance(folder, config, settings.guidance)
-        scheduler = load_scheduler(folder)
-        make_schedule(scheduler, settings.steps, settings.flow)  # refused before weights are read
-    own = files.autoencoder_part(space_folder)
-    model = load_autoencoder(own, device)
-    factor = _downsampling(model)
-    _require_multiple(autoencoder, resolution, factor)
+    identity: Callable[[Path], str],
+    precision: PrecisionName | None = None,
+) -> AutoencoderPrior:
+    """The autoencoder in a folder, in the precision of the request or another one.
+
+    `identity` makes hex digits of all files that a prior is read from, the autoencoder's part of
+    the folder being given.
+    """
+    part = files.autoencoder_part(folder)
+    model = _load_autoencoder(part, request.device)
+    _require_multiple(weights, request.resolution, _downsampling(model))
     space = AutoencoderPrior(
         model,
-        resolution=resolution,
-        identity="outline" if outline else _identity(folder, parts, space_folder, own, drawn),
+        resolution=request.resolution,
+        identity="outline" if request.is_outline else identity(part),
         plan=fixed_plan(settings.memory, settings.chunk),
-        precision="float32" if config.get("addition_embed_type") == "text_time" else precision,
+        precision=precision or request.precision,
     )
-    if not outline:
-        _try_autoencoder(autoencoder, space, factor)
-    tuned = partial(
-        tune,
-        device=space.device,
-        channels_last=settings.channels_last,
-        compile=settings.compile and not outline,
-    )
-    tuned([model.decoder], precision=space.precision)
-    if not parts:
-        return space
-    with as_input_error(f"the denoiser of {weights} does not run as its config says"):
-        _check_denoiser(weights, config, space.latent_shape[0], space.latent_shape[1], factor)
-    denoiser, class_names = load_denoiser(folder, parts, config, space, seed=drawn, prompts=prompts)
-    prior = DiffusionPrior(
-        space, denoiser, scheduler, settings, class_names=class_names, precision=precision
-    )
-    if not outline:
-        _try_denoiser(weights, prior)
-    tuned([denoiser.network], precision=precision)
-    return prior
+    if not request.is_outline:
+        _try_autoencoder(weights, space)
+    tune(model.decoder, settings, space.device, space.precision)
+    return space
 
 
-def _folder(weights: str, revision: str | None = None, *, outline: bool) -> Path:
-    shipped = files.CONFIGS / weights.replace("/", "--")
-    if outline and shipped.is_dir():
-        return shipped
-    return files.prior_folder(weights, revision, local_only=outline)
+def _load_autoencoder(part: Path, device: torch.device | str) -> Autoencoder:
+    """The autoencoder in a folder of its own.
+
+    Raises:
+        InputError: missing, incomplete or of another class.
+    """
+    config = files.read_config(part)
+    name = config.get("_class_name")
+    if name not in _AUTOENCODERS:
+        raise InputError(f"{part} is a {name}; an autoencoder is one of {sorted(_AUTOENCODERS)}.")
+    channels = {config.get(key, 3) for key in ("in_channels", "out_channels")}
+    if channels not in ({1}, {3}):
+        raise InputError(
+            f"the autoencoder {part} is of images with {' and '.join(map(str, sorted(channels)))} "
+            "channels; latentdc has images of 3, and grey ones of 1."
+        )
+    return load_component(_AUTOENCODERS[name], part, device)
 
 
 def _identity(folder: Path, parts: Sequence[Path], space: Path, own: Path, seed: int | None) -> str:
     """Hex digits of all files that are read, and of the seed that weights are drawn from.
 
-    `parts` of `folder` are the denoiser's, that one first, none of an autoencoder alone; `own` is
-    the autoencoder's folder, in `space`.
+    `parts` of `folder` are the denoiser's, its network first; `own` is the autoencoder's, in
+    `space`.
     """
-    if not parts:
-        return files.content_hash(space, [own])
     inside = [*parts, folder / "scheduler", *([own] if space == folder else [])]
     identity = files.content_hash(folder, inside, drawn=[] if seed is None else [parts[0]])
     if space != folder:
@@ -119,26 +170,21 @@ def _identity(folder: Path, parts: Sequence[Path], space: Path, own: Path, seed:
 
 
 def tune(
-    networks: Sequence[nn.Module],
-    device: torch.device,
-    *,
-    precision: PrecisionName,
-    channels_last: bool,
-    compile: bool,
+    network: nn.Module, settings: PriorSettings, device: torch.device, precision: PrecisionName
 ) -> None:
-    """Change how `networks` run, in place; what they compute stays the same but for rounding.
+    """Change how a network runs, in place; what it computes stays the same but for rounding.
 
-    `precision` is that of the autocast that they will run under.
+    `precision` is that of the autocast that it will run under. An outline is not compiled.
     """
+    compile = settings.compile and device.type != "meta"
     if compile:
         _require_compiler(device)
-    for network in networks:
-        if precision == "bf16":
-            keep_in_bf16(network)
-        if channels_last:
-            network.to(memory_format=torch.channels_last)
-        if compile:
-            network.compile(dynamic=False)  # one image is measured, many are decoded
+    if precision == "bf16":
+        keep_in_bf16(network)
+    if settings.channels_last:
+        network.to(memory_format=torch.channels_last)
+    if compile:
+        network.compile(dynamic=False)  # one image is measured, many are decoded
 
 
 def _require_compiler(device: torch.device) -> None:
@@ -158,65 +204,6 @@ def _require_compiler(device: torch.device) -> None:
 # ---- What of configs and weights is refused ----
 
 
-def _refuse_unknown_inputs(folder: Path, config: Config) -> None:
-    """Refuse a denoiser of another class, or one with inputs that nobody here would feed."""
-    name = config.get("_class_name")
-    if name == "UNet2DModel":
-        if (kind := config.get("class_embed_type")) is not None:
-            raise InputError(
-                f"the UNet of {folder} has class_embed_type={kind}: it wants an embedding that it "
-                "does not hold; a class-conditional UNet2DModel has num_class_embeds alone."
-            )
-        if config.get("time_embedding_type") == "fourier":
-            raise InputError(
-                f"the UNet of {folder} has time_embedding_type=fourier: it divides its input by "
-                "the scale of the noise, of a process whose signal does not fade; use a prior "
-                "that was trained on timesteps, with time_embedding_type=positional."
-            )
-    elif name == "UNet2DConditionModel":
-        _refuse_extra_inputs(folder, config)
-    elif name in ("DiTTransformer2DModel", "Transformer2DModel"):
-        plain = config.get("norm_type") == "ada_norm_zero" and config.get("num_embeds_ada_norm")
-        if not plain or config.get("cross_attention_dim") is not None:
-            raise InputError(
-                f"the {name} of {folder} is no DiT, which takes class labels alone (norm_type is "
-                "ada_norm_zero, without cross_attention_dim); use a prior such as "
-                "facebook/DiT-XL-2-256."
-            )
-    else:
-        raise InputError(
-            f"the denoiser of {folder} is a {name}; known are a UNet2DConditionModel with a "
-            "class_embedding or a text_encoder, a DiTTransformer2DModel, and a UNet2DModel."
-        )
-
-
-def _refuse_extra_inputs(folder: Path, config: Config) -> None:
-    text = (folder / "text_encoder").is_dir()
-    for key in _EXTRA_INPUTS:
-        value = config.get(key)
-        fed = value == _KNOWN_INPUTS.get(key) and (text or key != "addition_embed_type")
-        if value is not None and value is not False and not fed:  # 0 rows are some
-            raise InputError(
-                f"the UNet of {folder} has {key}={value}: it wants more than a "
-                f"{'text' if text else 'class token'}; use a model such as Stable Diffusion 1.5, "
-                "2.1 or SDXL, or one of class tokens alone."
-            )
-
-
-def _refuse_guidance(folder: Path, config: Config, guidance: float) -> None:
-    """Refuse to guide without classes, or without a condition for none of them."""
-    if guidance == 1 or config.get("_class_name") != "UNet2DModel":
-        return
-    rows = config.get("num_class_embeds")
-    if rows is None:
-        what = f"guidance on an unconditional prior: {folder} has no classes to guide by"
-    elif len(unet_classes(folder, rows)) == rows:
-        what = f"guidance on a prior without a null class: all {rows} rows of {folder} are classes"
-    else:
-        return
-    raise InputError(f"{what}, got prior.guidance={guidance:g}; set prior.guidance=1.")
-
-
 def _downsampling(autoencoder: Autoencoder) -> int:
     """Pixels per position of a latent, along one side."""
     widths = autoencoder.config.get("encoder_block_out_channels")
@@ -232,11 +219,10 @@ def _require_multiple(weights: str, resolution: int, step: int) -> None:
         )
 
 
-def _check_denoiser(weights: str, denoiser: Config, channels: int, size: int, factor: int) -> None:
-    """Refuse latents that a denoiser cannot take; warn of a size that it was not made for.
-
-    `size` is of a latent along one side, `factor` the pixels per position.
-    """
+def _check_denoiser(weights: str, denoiser: Config, space: AutoencoderPrior) -> None:
+    """Refuse latents that a denoiser cannot take; warn of a size that it was not made for."""
+    channels, size, _ = space.latent_shape
+    factor = _downsampling(space.autoencoder)
     takes = denoiser.get("in_channels")
     makes = denoiser.get("out_channels") or takes
     if takes != channels or makes not in (takes, 2 * takes):  # twice as many: a learned sigma
@@ -258,9 +244,9 @@ def _check_denoiser(weights: str, denoiser: Config, channels: int, size: int, fa
 
 
 @torch.no_grad()
-def _try_autoencoder(weights: str, space: AutoencoderPrior, factor: int) -> None:
-    """Encode and decode a small grey image; `factor` is of pixels per position of a latent."""
-    what, side = f"the autoencoder of {weights}", _SIDE * factor
+def _try_autoencoder(weights: str, space: AutoencoderPrior) -> None:
+    """Encode and decode a small grey image."""
+    what, side = f"the autoencoder of {weights}", _SIDE * _downsampling(space.autoencoder)
     with as_input_error(f"{what} does not run as its config says"):
         z = space.encode_chunk(torch.zeros(1, 3, side, side, device=space.device))
         images = space.decode_chunk(torch.zeros_like(z))

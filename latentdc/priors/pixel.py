@@ -2,9 +2,11 @@
 
 from torch import Tensor
 
+from latentdc.arguments import require_a
 from latentdc.io import fingerprint
 from latentdc.preprocessing import Standardization, Whitening
-from latentdc.priors.base import Prior, require_batch, require_latents
+from latentdc.priors.base import LoadRequest, Prior, require_batch, require_latents
+from latentdc.recipe import PriorSettings
 
 
 class PixelPrior:
@@ -53,6 +55,13 @@ class PixelPrior:
         return images + (images.clamp(-1, 1) - images).detach()
 
 
+def load_pixel_prior(settings: PriorSettings, request: LoadRequest) -> PixelPrior:
+    """The space of images, or of whitened ones where networks see these."""
+    seen = request.normalization
+    whitening = seen if isinstance(seen, Whitening) else None
+    return PixelPrior(request.resolution, clamp=settings.clamp, whitening=whitening)
+
+
 class VectorPrior:
     """Vectors as their own latents, in units in which every value varies alike.
 
@@ -79,6 +88,14 @@ class VectorPrior:
     def decode(self, z: Tensor, c: Tensor | None, noise: Tensor | None) -> Tensor:
         """(B, D) vectors in the data set's own units."""
         return self.standardization.inverse(require_latents(z, self.latent_shape))
+
+
+def load_vector_prior(settings: PriorSettings, request: LoadRequest) -> VectorPrior:
+    """The space of vectors as networks see them."""
+    hint = "it is fitted on a data set of vectors"
+    require_a(Standardization, request.normalization, "normalization", hint)
+    assert isinstance(request.normalization, Standardization)
+    return VectorPrior(request.normalization)
 
 
 def sample_shape(prior: Prior) -> tuple[int, ...]:

@@ -29,11 +29,11 @@ from latentdc.priors import small
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.card import prior_card
 from latentdc.priors.classes import match_classes
-from latentdc.priors.components import load_scheduler
 from latentdc.priors.denoisers import ClassEmbedding, UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.files import prior_folder
 from latentdc.priors.load import load_prior
+from latentdc.priors.schedule import load_scheduler
 from latentdc.published import published, without_paths
 from latentdc.recipe import PriorSettings
 from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, Terms, UNetTraining

@@ -113,11 +113,11 @@ def resolve(name: str, key: str) -> Any:
             f"{key}={name}: the source of {module} has changed since; write {module}:{attribute} "
             "for it as it is now, with an output of its own."
         )
-    if not {"", os.getcwd()} & {*sys.path}:
-        sys.path.insert(0, os.getcwd())
+    if module.partition(".")[0] != "latentdc":
+        _IMPORTED.add(module)
+        if not {"", os.getcwd()} & {*sys.path}:
+            sys.path.insert(0, os.getcwd())
     try:
-        if module.partition(".")[0] != "latentdc":
-            _IMPORTED.add(module)
         home = import_module(module)
     except (Exception, SystemExit) as error:  # whatever a module does
         reason = str(error).strip().partition("\n")[0]

@@ -11,6 +11,7 @@ from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.denoisers import UnconditionalDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.pixel import PixelPrior
+from latentdc.priors.schedule import make_schedule
 from tests.methods import setup
 from tests.methods.command import refused, write_recipe
 from tests.priors import small
@@ -20,8 +21,8 @@ from tests.priors.test_unconditional import unet
 def unconditional() -> DiffusionPrior:
     space = AutoencoderPrior(small.autoencoder(), resolution=8)
     settings = small.settings(steps=2, guidance=1, skip="none")
-    denoiser = UnconditionalDenoiser(unet())
-    return DiffusionPrior(space, denoiser, small.build_scheduler(), settings, class_names=None)
+    denoiser, schedule = UnconditionalDenoiser(unet()), make_schedule(small.build_scheduler(), 2)
+    return DiffusionPrior(space, denoiser, schedule, settings, class_names=None)
 
 
 def test_a_rate_of_conditions_alone_moves_no_prior_without_classes(tmp_path):

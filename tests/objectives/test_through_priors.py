@@ -12,6 +12,7 @@ from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.denoisers import UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.pixel import PixelPrior
+from latentdc.priors.schedule import make_schedule
 from latentdc.priors.small import build_scheduler
 from tests.priors import small
 
@@ -31,7 +32,7 @@ def double_prior(kind):
     return DiffusionPrior(
         AutoencoderPrior(small.autoencoder().double(), resolution=8),
         UNetDenoiser(small.unet().double(), small.embedding().double()),
-        build_scheduler(),
+        make_schedule(build_scheduler(), 3),
         small.settings(steps=3, guidance=2.0),
         class_names=small.CLASSES,
     )

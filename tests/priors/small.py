@@ -13,6 +13,7 @@ from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.denoisers import ClassEmbedding, UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.load import load_prior
+from latentdc.priors.schedule import make_schedule
 from latentdc.priors.small import build_scheduler
 from latentdc.recipe import PriorSettings
 
@@ -99,9 +100,9 @@ def settings(**options) -> PriorSettings:
 def prior(precision: str = "no", **options: object) -> DiffusionPrior:
     space = AutoencoderPrior(autoencoder(), resolution=8, precision=precision)
     denoiser = UNetDenoiser(unet(), embedding())
-    return DiffusionPrior(
-        space, denoiser, build_scheduler(), settings(**options), class_names=CLASSES
-    )
+    own = settings(**options)
+    schedule = make_schedule(build_scheduler(), own.steps, own.flow)
+    return DiffusionPrior(space, denoiser, schedule, own, class_names=CLASSES)
 
 
 def in_double(prior: DiffusionPrior) -> DiffusionPrior:

@@ -6,6 +6,8 @@ import pytest
 
 from latentdc.errors import InputError
 from latentdc.priors.classes import class_prompts, match_classes, spoken_name, warn_of_alike
+from latentdc.priors.load import load_prior
+from latentdc.recipe import PriorSettings
 from latentdc.recipe.subsets import imagenet_synonyms, wordnet_ids
 
 HUMAN = tuple(str(imagenet_synonyms(name)) for name in wordnet_ids())  # as DiT names its classes
@@ -77,7 +79,11 @@ def test_the_template_takes_the_name_or_what_is_written_for_it():
 
 def test_a_name_for_a_class_that_is_not_there_is_refused():
     with pytest.raises(InputError, match=r"prior\.names: .* no class 'cran'; did you mean 'crane'"):
-        class_prompts(["crane", "tench"], "a {}", {"cran": "x"})
+        load_prior(
+            PriorSettings(kind="pixel", names={"cran": "x"}),
+            resolution=8,
+            class_names=["crane", "tench"],
+        )
 
 
 def test_imagenets_classes_with_one_name_are_told(capsys):

@@ -2,10 +2,12 @@ import pytest
 import torch
 
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.denoisers import ClassDenoiser, without_table
+from latentdc.priors.denoisers import ClassDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.load_denoiser import without_table
 from latentdc.priors.memory import Plan
 from latentdc.priors.pixel import PixelPrior
+from latentdc.priors.schedule import make_schedule
 from latentdc.priors.small import build_scheduler
 from tests.priors import small
 
@@ -172,13 +174,11 @@ def test_the_dit_condition_reaches_what_the_class_label_reached():
 def test_a_dit_prior_decodes_at_another_resolution():
     space = AutoencoderPrior(small.autoencoder(), resolution=16)
     settings = small.settings(steps=2)
-    prior = DiffusionPrior(
-        space,
+    denoiser, schedule = (
         ClassDenoiser(*without_table(small.dit())),
-        build_scheduler(),
-        settings,
-        class_names=None,
+        make_schedule(build_scheduler(), 2),
     )
+    prior = DiffusionPrior(space, denoiser, schedule, settings, class_names=None)
     z, c, noise = inputs(prior)
     images = prior.decode(z, c, noise)
     images.sum().backward()

@@ -401,7 +401,6 @@ def test_an_unknown_shipped_name_lists_what_is_shipped():
 
 
 CPU = torch.device("cpu")
-PLAIN = {"precision": "no", "channels_last": False, "compile": False}
 
 
 def test_channels_last_changes_the_layout_and_not_the_images():
@@ -409,7 +408,8 @@ def test_channels_last_changes_the_layout_and_not_the_images():
     c, noise = prior.condition(torch.arange(2)), torch.randn(2, 2, 4, 4)
     wanted = prior.decode(z, c, noise)
     networks = [prior.denoiser.network, prior.autoencoder.autoencoder.decoder]
-    tune(networks, CPU, **PLAIN | {"channels_last": True})
+    for network in networks:
+        tune(network, small.settings(channels_last=True), CPU, "no")
     weight = networks[0].conv_in.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(prior.decode(z, c, noise), wanted, rtol=1e-4, atol=1e-5)
@@ -424,7 +424,7 @@ def test_compiling_without_a_compiler_is_one_clear_line(monkeypatch):
 
     monkeypatch.setattr(loading.torch, "compile", broken)
     with pytest.raises(InputError, match=r"not work on this machine's cpu \(InvalidCxx.*leave p"):
-        tune([], CPU, **PLAIN | {"compile": True})
+        tune(torch.nn.Identity(), small.settings(compile=True), CPU, "no")
 
 
 def test_loading_tunes_denoiser_and_decoder_alike(tmp_path, monkeypatch):
@@ -445,7 +445,7 @@ def test_a_compiled_decoder_gives_the_same_gradients():
     found = []
     for compile in (False, True):
         prior = AutoencoderPrior(small.autoencoder(), resolution=8, plan=Plan("low", 2))
-        tune([prior.autoencoder.decoder], CPU, **PLAIN | {"compile": compile})
+        tune(prior.autoencoder.decoder, small.settings(compile=compile), CPU, "no")
         images = prior.decode(z)
         found.append((images, *torch.autograd.grad(images.square().sum(), z)))
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)

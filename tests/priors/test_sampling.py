@@ -9,10 +9,12 @@ from latentdc.data.open import open_splits
 from latentdc.errors import InputError
 from latentdc.images import from_uint8
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.denoisers import ClassDenoiser, without_table
+from latentdc.priors.denoisers import ClassDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.load import load_prior
+from latentdc.priors.load_denoiser import without_table
 from latentdc.priors.sampler import Guide
+from latentdc.priors.schedule import make_schedule
 from latentdc.recipe import Data, PriorSettings
 from tests.priors import small
 
@@ -25,7 +27,8 @@ def dit_prior(**options):
     space = AutoencoderPrior(small.autoencoder(), resolution=8)
     denoiser = ClassDenoiser(*without_table(small.dit()))
     settings = small.settings(**options)
-    return DiffusionPrior(space, denoiser, DDIMScheduler(), settings, class_names=small.CLASSES)
+    schedule = make_schedule(DDIMScheduler(), settings.steps)
+    return DiffusionPrior(space, denoiser, schedule, settings, class_names=small.CLASSES)
 
 
 def own_draws(what, *keys):
