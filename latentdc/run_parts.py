@@ -84,9 +84,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator, open_data: OpenData = o
     """Read the protocol, the data and the weights; refuse what they show to be wrong."""
     protocol, experts = recipe_protocol(recipe.evaluate), None
     if recipe.follows_experts:
-        experts = open_experts(
-            recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
-        )
+        experts = open_experts(recipe.asked_experts)
     asks = recipe.asks_classifier or asks_classifier(recipe.method.kind)
     train, open_test = open_data(recipe.data, bool(recipe.evaluate.rows) or asks)
     normalization = preprocessing(recipe.data, train)
@@ -309,9 +307,8 @@ def path_contents(recipe: Recipe) -> dict[str, str]:
     here = {key: Path(place) for key, place in named.items() if place is not None}
     found = {key: _digest(place) for key, place in here.items() if place.exists()}
     if recipe.follows_experts:
-        asked = (recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed)
         with suppress(InputError):
-            found["objective.trajectory.experts"] = open_experts(*asked).identity
+            found["objective.trajectory.experts"] = open_experts(recipe.asked_experts).identity
     return found
 
 

@@ -385,8 +385,7 @@ def describe_sweep(
 def _decides(recipe: Recipe, stage: Stage) -> Hashable:
     """What decides a stage that cells share: they do it once."""
     if stage.name == "experts":
-        of = recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
-        return experts_folder(*of)
+        return experts_folder(recipe.asked_experts)
     data = replace(recipe.data, cache=None)
     if stage.name == "opening":  # which does not normalise
         data = replace(recipe.data, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

@@ -32,9 +32,7 @@ def run(options: Namespace) -> None:
         ranks.say("experts", f"{wanted} for {name}, {counted(recipe.experts.epochs, 'epoch')} each")
     from latentdc.experts import files
 
-    folder = files.experts_folder(
-        recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
-    )
+    folder = files.experts_folder(recipe.asked_experts)
     why = f"objective.trajectory.experts, the folder of experts (here {folder})"
     cli.tell_unread(options.overrides, {"output": why})
     if options.dry_run:
@@ -73,14 +71,12 @@ def check(recipe: Recipe) -> None:
 
 def _require_same(recipe: Recipe, folder: Path, **known: object) -> dict[str, object]:
     """Facts of the experts to train, which those that are there already share."""
-    from latentdc.experts.files import pruning, read_manifest, require_same, training_facts
+    from latentdc.experts.files import making, read_manifest, require_same
 
-    facts = training_facts(recipe.experts, recipe.objective, recipe.data)
-    facts |= {"seed": recipe.seed, **known}
-    compared = facts if recipe.prune.coreset else facts | {"pruning": pruning(recipe.prune)}
+    facts = making(recipe.asked_experts) | {"seed": recipe.seed, **known}
     if (manifest := read_manifest(folder)) is not None:
-        require_same(folder, manifest, compared)
-    return facts | {"pruning": pruning(recipe.prune)}
+        require_same(folder, manifest, facts, recipe.prune)
+    return facts
 
 
 def _train(recipe: Recipe, folder: Path) -> None:

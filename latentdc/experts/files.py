@@ -31,7 +31,7 @@ from latentdc.networks.base import disable_dropout
 from latentdc.networks.build import build_network, outline
 from latentdc.preprocessing import Preprocessing
 from latentdc.prune.scorers import least_accuracy, real_accuracy
-from latentdc.recipe import Data, Experts, ObjectiveSettings, Prune, identity
+from latentdc.recipe import AskedExperts, ObjectiveSettings, Prune, identity
 
 _Trajectory = Sequence[Sequence[Tensor]]  # of MTT: the weights of each epoch
 
@@ -264,24 +264,18 @@ def _require_shapes(
 # ---- The experts of a recipe ----
 
 
-def open_experts(
-    settings: Experts, objective: ObjectiveSettings, data: Data, prune: Prune, seed: int
-) -> ExpertFiles | ReplayBuffers:
+def open_experts(asked: AskedExperts) -> ExpertFiles | ReplayBuffers:
     """The experts that a recipe follows, checked by all that can be known without its data.
 
-    A folder without a manifest of ours may hold replay buffers of MTT. Where `prune` names a core
-    set of its own, how the experts' was chosen does not count, only (by `require_data`) whether it
-    is the same. Missing experts, and those that were made otherwise, are refused.
+    A folder without a manifest of ours may hold replay buffers of MTT. Missing experts, and those
+    that were made otherwise, are refused.
     """
-    folder, count = experts_folder(settings, objective, data, prune, seed), settings.count
+    folder, count = experts_folder(asked), asked.settings.count
     manifest = read_manifest(folder)
     if manifest is not None:
-        facts = training_facts(settings, objective, data)
-        if prune.coreset is None:
-            facts["pruning"] = pruning(prune)
-        require_same(folder, manifest, facts)
+        require_same(folder, manifest, making(asked), asked.prune)
     elif buffers := buffer_files(folder):
-        return ReplayBuffers(buffers, count, objective)
+        return ReplayBuffers(buffers, count, asked.objective)
     if lacking := missing_experts(folder, count):
         raise InputError(
             f"{len(lacking)} of the {count} experts of this recipe are missing in {folder}; "
@@ -292,18 +286,17 @@ def open_experts(
     return ExpertFiles(folder, count)
 
 
-def experts_folder(
-    settings: Experts, objective: ObjectiveSettings, data: Data, prune: Prune, seed: int
-) -> Path:
+def experts_folder(asked: AskedExperts) -> Path:
     """`objective.trajectory.experts`, or a folder of its own for all that experts depend on.
 
     Recipes that differ elsewhere, in their prior for instance, so share their experts. A given core
-    set counts by its contents, in place of the rest of the pruning. Arguments as of `open_experts`.
+    set counts by its contents, in place of the rest of the pruning.
     """
-    if (named := objective.trajectory.experts) is not None:
+    if (named := asked.objective.trajectory.experts) is not None:
         return Path(named).expanduser()
-    training = training_facts(settings, objective, data)
-    facts = [training, pruning(prune), identity.changed(replace(data, cache=None)), seed]
+    training = making(asked)
+    data = identity.changed(replace(asked.data, cache=None))
+    facts = [training, training.pop("pruning"), data, asked.seed]
     return Path("runs") / "experts" / io.fingerprint(facts, digits=12)
 
 
@@ -329,25 +322,24 @@ def missing_experts(folder: Path, count: int) -> list[int]:
 # ---- What experts depend on ----
 
 
-def training_facts(settings: Experts, objective: ObjectiveSettings, data: Data) -> dict[str, Any]:
-    """Facts of the trainings, but for their number."""
+def making(asked: AskedExperts) -> dict[str, Any]:
+    """Facts of the trainings, but for their number, and how their core set comes about.
+
+    That is settings that are not at their defaults, or the file's hash.
+    """
     facts = {
-        "network": objective.network,
-        "resolution": data.resolution,
-        **identity.facts_of(settings),
+        "network": asked.objective.network,
+        "resolution": asked.data.resolution,
+        **identity.facts_of(asked.settings),
+        "pruning": identity.changed(asked.prune),
     }
     del facts["count"]
+    if (coreset := asked.prune.coreset) is not None:
+        try:
+            facts["pruning"] = {"coreset": io.file_hash(Path(coreset))[:16]}
+        except OSError as error:
+            raise InputError(f"cannot read prune.coreset={coreset}: {error}.") from error
     return facts
-
-
-def pruning(prune: Prune) -> dict[str, Any]:
-    """How the core set comes about: settings that are not at their defaults, or the file's hash."""
-    if prune.coreset is None:
-        return identity.changed(prune)
-    try:
-        return {"coreset": io.file_hash(Path(prune.coreset))[:16]}
-    except OSError as error:
-        raise InputError(f"cannot read prune.coreset={prune.coreset}: {error}.") from error
 
 
 def data_facts(coreset: Dataset, normalization: Preprocessing) -> dict[str, Any]:
@@ -379,10 +371,17 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     io.write_json(folder / run_folder.EXPERTS, {**facts, **(read_manifest(folder) or {})})
 
 
-def require_same(folder: Path, manifest: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Refuse experts whose `manifest` has other facts than these."""
+def require_same(
+    folder: Path, manifest: Mapping[str, Any], facts: Mapping[str, Any], prune: Prune | None = None
+) -> None:
+    """Refuse experts whose `manifest` has other facts than these.
+
+    Where `prune` names a core set of its own, how the experts' was chosen does not count, only (by
+    `require_data`) whether it is the same.
+    """
+    given = prune is not None and prune.coreset is not None
     for key, value in io.as_read_back(dict(facts)).items():
-        if manifest.get(key) != value:
+        if manifest.get(key) != value and not (given and key == "pruning"):
             raise InputError(
                 f"the experts in {folder} were trained with {key} {manifest.get(key)!r}, and this "
                 f"recipe has {value!r}; name others, or a new folder, with "

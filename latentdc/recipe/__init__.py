@@ -12,13 +12,14 @@ from latentdc.recipe.objective import Denoising, Experts, Loops, ObjectiveSettin
 from latentdc.recipe.pools import Select, Selection
 from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune, RuleSettings, Scorer
-from latentdc.recipe.run import Recipe
+from latentdc.recipe.run import AskedExperts, Recipe
 from latentdc.recipe.sampling import OwnGuide, Sampling
 
 __all__ = [
     "BASELINES",
     "LARGEST_ZCA",
     "METHODS",
+    "AskedExperts",
     "Data",
     "Denoising",
     "Evaluate",

@@ -1,7 +1,7 @@
 """A whole run."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from latentdc.recipe.checks import check_start, expand_home, require, require_least
 from latentdc.recipe.data import Data
@@ -14,6 +14,16 @@ from latentdc.recipe.prune import Prune
 
 # Keys of pruning that say how some of the images are chosen.
 _OF_A_CHOICE = ("score", "order", "scope", "rules", "window", "features")
+
+
+class AskedExperts(NamedTuple):
+    """What the experts that a recipe follows depend on."""
+
+    settings: Experts
+    objective: ObjectiveSettings
+    data: Data
+    prune: Prune
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +94,11 @@ class Recipe(MethodSections):
     def follows_experts(self) -> bool:
         """Whether it matches their trajectories."""
         return self.matches and self.objective.kind == "mtt"
+
+    @property
+    def asked_experts(self) -> AskedExperts:
+        """Those that it follows, if it follows any."""
+        return AskedExperts(self.experts, self.objective, self.data, self.prune, self.seed)
 
     @property
     def samples(self) -> bool:

@@ -266,7 +266,7 @@ def _opener() -> OpenData:
 
 def _check_experts(recipe: Recipe, words: Sequence[str]) -> None:
     try:
-        open_experts(recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed)
+        open_experts(recipe.asked_experts)
     except InputError as error:
         command = shlex.join(["latentdc", "experts", *words])
         raise InputError(f"{error} Here that is: {command}") from error

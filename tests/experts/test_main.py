@@ -51,7 +51,7 @@ def load(*overrides: str) -> Recipe:
 
 
 def folder_of(recipe: Recipe) -> Path:
-    return experts_folder(recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed)
+    return experts_folder(recipe.asked_experts)
 
 
 @pytest.mark.smoke
