@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import unicodedata
 from collections.abc import Mapping, Sequence
 from numbers import Integral
@@ -84,6 +85,19 @@ def path_of(value: str | PathLike[str], name: str) -> Path:
         raise InputError(
             f"{name} is {show(str(value))}, which begins with no user's home; write its whole path."
         ) from error
+
+
+def refuse_broken_link(path: Path, what: str, other: str = "name another place") -> None:
+    """Refuse a path that is, or lies below, a link to nothing, and is not looked up on the Hub.
+
+    `what` it is the place of, and what else than to mend the link can be done, are told.
+    """
+    for place in (path, *path.parents):
+        if os.path.islink(place) and not os.path.exists(place):
+            raise InputError(
+                f"{what}: {place} is a link to {os.readlink(place)}, which does not exist; mend "
+                f"the link, or {other}."
+            )
 
 
 def require_texts(value: object, name: str, *, functions: bool = False) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from latentdc import ranks
+from latentdc.arguments import refuse_broken_link
 from latentdc.errors import InputError
 from latentdc.locks import locked
 from latentdc.temporaries import temporary
@@ -114,6 +115,8 @@ def put_back(folder: Path) -> None:
 def require_writable(folder: Path, key: str = "output") -> None:
     """Refuse a place where no folder can be written; writes nothing. `key` names another."""
     place = folder.absolute()
+    other = f"name another folder with {key}=..."
+    refuse_broken_link(place, f"cannot write to {str(folder)[:200]}", other)
     try:
         with suppress(FileNotFoundError, NotADirectoryError):
             place.parent.stat()

@@ -66,6 +66,12 @@ def _locked(folder: Path, wait: bool, advice: str) -> Iterator[None]:
         while not (lock.is_locked and path.exists()):  # its former owner may just have removed it
             lock.release()
             path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.touch()
+            except FileNotFoundError:  # below /proc, where filelock would wait for ever
+                if path.parent.exists():
+                    raise
+                continue  # another command has just removed the empty folder
             lock.acquire(timeout=-1 if wait else 0)
     except Timeout as error:
         raise InUse(

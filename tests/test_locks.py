@@ -219,3 +219,13 @@ def test_a_name_that_is_too_long_is_refused_in_one_line(tmp_path):
     with pytest.raises(InputError, match=r"cannot write to .*File name too long; choose another"):
         with locked(tmp_path / ("x" * 300), advice="choose another"):
             pytest.fail("locked")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="the system has no /proc")
+def test_a_place_below_proc_is_told_as_one_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["distill", "digits_ipc1", "output=/proc/run"])
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and "in use" not in told
+    assert "cannot write to /proc" in told

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from latentdc import config, run_folder
+from latentdc import cli, config, run_folder
 from latentdc.distill import main as distill
 from latentdc.errors import InputError
 from latentdc.recipe import Data, Evaluate, Matching, PriorSettings, Prune, Recipe
+from latentdc.results.result import save
+from tests.results.toys import result
 
 RECIPE = Recipe(prior=PriorSettings(kind="pixel"), prune=Prune(keep=0.5))
 
@@ -202,3 +204,31 @@ def test_results_of_a_newer_version_are_not_replaced(run):
     run_folder.check_folder(replace(RECIPE, evaluate=Evaluate(rows=[])), run)  # replaces nothing
     results.write_text('{"version": 5, "resul')  # cut off, and made again
     run_folder.check_folder(RECIPE, run)
+
+
+@pytest.mark.parametrize("place", ["circle", "circle/x", "gone"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "distill digits_ipc1 output=o data.source={}",
+        "distill digits_ipc1 output=o prior.weights={}",
+        "evaluate {}",
+        "verify {}",
+        "push {} me/set",
+        "compare {results} --output {}",
+        "report {results} --output {}/page.html",
+    ],
+)
+def test_links_that_lead_nowhere_are_no_names_on_the_hub_and_no_places(
+    tmp_path, monkeypatch, capsys, words, place
+):
+    monkeypatch.chdir(tmp_path)
+    Path("circle").symlink_to("circle")
+    Path("gone").symlink_to("nothing")
+    save("results.json", [result()])
+    with pytest.raises(SystemExit) as stop:
+        cli.main([word.format(place, results="results.json") for word in words.split()])
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and told.count("latentdc: error") == 1
+    link = place.partition("/")[0]
+    assert f"{link} is a link to " in told and "which does not exist" in told

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from latentdc.arguments import require_a
+from latentdc.arguments import refuse_broken_link, require_a
 from latentdc.data.cifar import cifar_folder, cifar_split
 from latentdc.data.dataset import Dataset, note_repeats
 from latentdc.data.decode import open_picture, to_rgb
@@ -215,6 +215,7 @@ def encoded_split(data: Data, split: Split) -> EncodedSplit:
 
 def _tables(data: Data, source: Path, split: str | None) -> EncodedSplit:
     """One split of the Hub's tables, or of those in a folder; others are refused."""
+    refuse_broken_link(source, f"data.source={printable(data.source)}")
     if source.exists() and not source.is_dir():
         raise InputError(
             f"data.source={data.source} is a file; give the folder that it lies in, or unpack it "

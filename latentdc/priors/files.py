@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from latentdc import config, io
+from latentdc.arguments import refuse_broken_link
 from latentdc.errors import InputError
 
 CONFIGS = Path(__file__).with_name("configs")  # of well-known priors, for outlines of them
@@ -95,6 +96,7 @@ def prior_folder(weights: str, revision: str | None = None, *, local_only: bool 
             f"{weights} is no prior in diffusers layout: it has neither a config.json nor the "
             f"folders {', '.join(PARTS)}."
         )
+    refuse_broken_link(path, f"the prior {weights}")
     if weights.count("/") != 1:
         if weights in _YAMLS:
             raise InputError(

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from latentdc.arguments import refuse_broken_link
 from latentdc.errors import InputError, first_line
 from latentdc.io import put_back
 
@@ -70,6 +71,7 @@ def find_local(name: str | Path) -> Path | None:
             f"{name} holds no synthetic set: neither it nor {name}/synthetic has {ROWS} and "
             f"{PROVENANCE}. Give a finished run folder or a folder written by save_pretrained."
         )
+    refuse_broken_link(folder, f"the set {name}")
     return None
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latentdc.arguments import refuse_broken_link
 from latentdc.errors import InputError
 from latentdc.ranks import note
 from latentdc.recipe import BASELINES, Data
@@ -105,6 +106,7 @@ def _find(given: str, ipc: int | None, numbers: Numbers | None) -> SetSource:
     path = Path(given).expanduser()
     is_set = layout.is_set(path) or layout.is_set(path / "synthetic")
     if not path.exists():
+        refuse_broken_link(path, f"the set {given}")
         path = layout.download(given)
         is_set = layout.is_set(path)
     core = path / CORESET
