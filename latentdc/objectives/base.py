@@ -4,14 +4,16 @@ Networks here treat each image alone (their norms are by instance, or frozen), s
 are cut changes results by rounding only.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from latentdc.io import fingerprint
+from latentdc.networks.base import Weights
 from latentdc.preprocessing import Preprocessing
+from latentdc.priors.base import Prior
 from latentdc.recipe import ObjectiveSettings, identity
 
 RealBatch = Callable[[int, int], Tensor]
@@ -26,14 +28,43 @@ PIXELS_CPU = 2**15  # 32 images of 32 px, whose feature maps stay in the caches
 PIXELS_GPU = 2**21  # 32 images of 256 px: about 4 GB of a ConvNet's feature maps with a graph
 
 
+class ExpertWeights(Protocol):
+    """Weights of networks on their way through a training on real images."""
+
+    @property
+    def count(self) -> int:
+        """Number of experts."""
+
+    def weights(self, expert: int, epoch: int) -> Weights:
+        """Weights of one expert after so many epochs, by name, float32 on the CPU."""
+
+
+@dataclass(frozen=True)
+class ObjectiveRequest:
+    """What an objective is built for, beside its settings; see `build_objective`."""
+
+    num_classes: int
+    resolution: int
+    normalization: Preprocessing
+    experts: ExpertWeights | None
+    prior: Prior | None
+    class_names: Sequence[str]
+    seed: int
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What networks are made for."""
+        return {"num_classes": self.num_classes, "resolution": self.resolution}
+
+
 def identity_of(
-    settings: ObjectiveSettings, normalization: Preprocessing, seed: int, experts: object = None
+    settings: ObjectiveSettings, request: ObjectiveRequest, experts: object = None
 ) -> str:
     """16 hex digits of what decides the loss of an objective; experts say theirs, if they can."""
     facts = identity.facts_of(
         replace(settings, batch=1, trajectory=replace(settings.trajectory, experts=None))
     )
-    told = {"settings": facts, "seen": normalization.facts(), "seed": seed}
+    told = {"settings": facts, "seen": request.normalization.facts(), "seed": request.seed}
     if (followed := getattr(experts, "identity", None)) is not None:
         told["experts"] = followed
     return fingerprint(told)

@@ -1,22 +1,21 @@
 """From an objective's settings to the objective."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from latentdc import arguments
 from latentdc.errors import InputError
 from latentdc.modes import in_plain_modes
-from latentdc.objectives.base import Objective
-from latentdc.objectives.classwise import Classwise, Match, Students
+from latentdc.objectives.base import ExpertWeights, Objective, ObjectiveRequest
+from latentdc.objectives.classwise import Classwise, Students
 from latentdc.objectives.distribution import match_distributions
-from latentdc.objectives.effects import Effects, distribution_effects, gradient_effects
+from latentdc.objectives.effects import distribution_effects, gradient_effects
 from latentdc.objectives.gradient import match_gradients
 from latentdc.objectives.own import own_match
-from latentdc.objectives.trajectory import ExpertWeights, TrajectoryMatching
+from latentdc.objectives.trajectory import TrajectoryMatching
 from latentdc.preprocessing import Normalization, Preprocessing
 from latentdc.priors.base import Prior
 from latentdc.recipe import ObjectiveSettings
-from latentdc.recipe.own import is_own
 
 
 @in_plain_modes
@@ -61,27 +60,41 @@ def build_objective(
     resolution = arguments.require_whole(resolution, "resolution")
     if normalization is not None:
         arguments.require_able("__call__ facts", normalization, "normalization", "a Normalization")
-    sizes = {"num_classes": num_classes, "resolution": resolution}
     seen = normalization or Normalization()
-    if settings.kind == "mtt":
-        if experts is None:
-            raise InputError(
-                "mtt follows experts; pass some, such as those of latentdc.experts.files."
-                "open_experts."
-            )
-        return TrajectoryMatching(settings, experts, **sizes, normalization=seen, seed=seed)
-    if settings.kind == "denoise":
-        from latentdc.objectives.denoise import Denoise  # importing diffusers takes seconds
-        from latentdc.priors.diffusion import DiffusionPrior
+    request = ObjectiveRequest(num_classes, resolution, seen, experts, prior, class_names, seed)
+    return OBJECTIVES.get(settings.kind, _own)(settings, request)
 
-        if not isinstance(prior, DiffusionPrior):
-            raise InputError("denoise asks a diffusion prior; build_objective(..., prior=...).")
-        return Denoise(settings.denoise, prior, class_names=class_names, seed=seed)
-    match: Match = match_distributions
-    effects: Effects | None = distribution_effects
-    if is_own(settings.kind):
-        match, effects = own_match(settings.kind, settings.network, **sizes), None
-    if settings.kind == "dc":
-        match = partial(match_gradients, distance=settings.distance)
-        effects = partial(gradient_effects, distance=settings.distance)
-    return Classwise(Students(settings, **sizes, normalization=seen, seed=seed), match, effects)
+
+def _dm(settings: ObjectiveSettings, request: ObjectiveRequest) -> Objective:
+    return Classwise(Students(settings, request), match_distributions, distribution_effects)
+
+
+def _dc(settings: ObjectiveSettings, request: ObjectiveRequest) -> Objective:
+    match = partial(match_gradients, distance=settings.distance)
+    effects = partial(gradient_effects, distance=settings.distance)
+    return Classwise(Students(settings, request, settings.loops), match, effects)
+
+
+def _denoise(settings: ObjectiveSettings, request: ObjectiveRequest) -> Objective:
+    from latentdc.objectives.denoise import Denoise  # importing diffusers takes seconds
+    from latentdc.priors.diffusion import DiffusionPrior
+
+    if not isinstance(request.prior, DiffusionPrior):
+        raise InputError("denoise asks a diffusion prior; build_objective(..., prior=...).")
+    return Denoise(
+        settings.denoise, request.prior, class_names=request.class_names, seed=request.seed
+    )
+
+
+def _own(settings: ObjectiveSettings, request: ObjectiveRequest) -> Objective:
+    match = own_match(settings.kind, settings.network, **request.sizes)
+    return Classwise(Students(settings, request), match, None)
+
+
+OBJECTIVES: dict[str, Callable[[ObjectiveSettings, ObjectiveRequest], Objective]] = {
+    "dm": _dm,
+    "dc": _dc,
+    "mtt": TrajectoryMatching,
+    "denoise": _denoise,
+}
+"""By `objective.kind`; all other kinds are names of one's own functions."""

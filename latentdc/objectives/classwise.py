@@ -26,12 +26,20 @@ from latentdc.errors import InputError
 from latentdc.modes import with_gradients
 from latentdc.networks.base import Network, batch_norms, disable_dropout
 from latentdc.networks.build import new_network, outline
-from latentdc.objectives.base import PIXELS_GPU, EffectForm, RealBatch, at_once, identity_of, packs
+from latentdc.objectives.base import (
+    PIXELS_GPU,
+    EffectForm,
+    ObjectiveRequest,
+    RealBatch,
+    at_once,
+    identity_of,
+    packs,
+)
 from latentdc.objectives.effects import Effects
-from latentdc.preprocessing import Preprocessing
-from latentdc.recipe import ObjectiveSettings
+from latentdc.recipe import Loops, ObjectiveSettings
 
 _FROM_CLASS = 16  # real images of each class that fix the statistics of batch norm
+_NO_LOOPS = Loops(outer=1, inner=1)  # another student for each step
 
 Match = Callable[[Network, Iterable[Tensor], Sequence[Tensor], Sequence[int]], Tensor]
 """(student, real, synthetic, labels) -> () loss of some classes, one entry of the last three each.
@@ -50,11 +58,11 @@ class Classwise:
 
     def __init__(self, students: "Students", match: Match, effect: Effects | None) -> None:
         self.students, self.match, self.effect = students, match, effect
-        self.batch, self.num_classes = students.settings.batch, students.sizes["num_classes"]
+        settings, request = students.settings, students.request
+        self.batch, self.network = settings.batch, settings.network
+        self.num_classes, self.resolution = request.num_classes, request.resolution
         self.period = students.outer  # steps under one student, the first at a multiple of them
-        self.resolution = students.sizes["resolution"]
-        self.network = students.settings.network
-        self.identity = identity_of(students.settings, students.normalization, students.seed)
+        self.identity = identity_of(settings, request)
         self.current: tuple[int, Network] | None = None  # the student of a step that has begun
 
     @property
@@ -130,27 +138,27 @@ class Classwise:
 
 
 class Students:
-    """The student of each step, in eval mode.
+    """The student of each step, in eval mode; by `loops`, or another one for each step.
 
     Loops without numbers, or with batches that the network cannot train on, are refused.
     """
 
     def __init__(
-        self,
-        settings: ObjectiveSettings,
-        *,
-        num_classes: int,
-        resolution: int,
-        normalization: Preprocessing,
-        seed: int,
+        self, settings: ObjectiveSettings, request: ObjectiveRequest, loops: Loops = _NO_LOOPS
     ) -> None:
-        self.settings, self.normalization, self.seed = settings, normalization, seed
-        self.sizes = {"num_classes": num_classes, "resolution": resolution}
-        self.outer, self.inner = _numbers(settings)
-        network = settings.network
-        self.normalises_batches = bool(batch_norms(outline(network, **self.sizes)))
+        self.settings, self.request, self.loops = settings, request, loops
+        self.normalization, self.seed = request.normalization, request.seed
+        if loops.outer is None or loops.inner is None:
+            raise InputError(
+                "the loops of dc have both numbers here, such as Loops(outer=1, inner=1), or "
+                f"Loops().resolve(ipc) for DC's own; got outer={loops.outer} and "
+                f"inner={loops.inner}."
+            )
+        self.outer, self.inner = loops.outer, loops.inner
+        network, sizes = settings.network, request.sizes
+        self.normalises_batches = bool(batch_norms(outline(network, **sizes)))
         self.join = self.outer > 1 and training.joins(
-            network, **self.sizes, count=num_classes, batch=settings.loops.batch_syn
+            network, **sizes, count=request.num_classes, batch=loops.batch_syn
         )
         self.living: Network | None = None  # of a run that is not over
 
@@ -176,7 +184,7 @@ class Students:
 
     def new(self, run: int) -> Network:
         """The student that a run of steps begins with."""
-        return new_network(self.settings.network, run, **self.sizes, seed=self.seed)
+        return new_network(self.settings.network, run, **self.request.sizes, seed=self.seed)
 
     def see(self, images: Tensor, draw: Draw | None) -> Tensor:
         """Images in [-1, 1] as students see them: normalised and augmented."""
@@ -186,7 +194,7 @@ class Students:
         """`inner` epochs of SGD on all synthetic images."""
         disable_dropout(student)
         labels = labels.to(images.device)
-        loops, strategy = self.settings.loops, self.settings.augment
+        loops, strategy = self.loops, self.settings.augment
 
         def loss(forward: training.Forward, batch: training.Batch) -> Tensor:
             rows = batch.rows.to(images.device)
@@ -205,24 +213,11 @@ class Students:
     @torch.no_grad()
     def _fix_statistics(self, student: Network, step: int, real: RealBatch) -> None:
         """Give batch norms mean and variance of real images of all classes."""
-        classes = self.sizes["num_classes"]
-        each = max(1, min(_FROM_CLASS, PIXELS_GPU // (classes * self.sizes["resolution"] ** 2)))
+        classes, resolution = self.request.num_classes, self.request.resolution
+        each = max(1, min(_FROM_CLASS, PIXELS_GPU // (classes * resolution**2)))
         images = torch.cat([real(step, label)[:each] for label in range(classes)])
         for norm in batch_norms(student):
             norm.reset_running_stats()
             norm.momentum = None  # the average over all batches since, of which there is one
         disable_dropout(student)
         student(self.normalization(images))
-
-
-def _numbers(settings: ObjectiveSettings) -> tuple[int, int]:
-    """Steps under one student, and epochs of its training between two of them."""
-    if settings.kind != "dc":
-        return 1, 1
-    outer, inner = settings.loops.outer, settings.loops.inner
-    if outer is None or inner is None:
-        raise InputError(
-            "the loops of dc have both numbers here, such as Loops(outer=1, inner=1), or "
-            f"Loops().resolve(ipc) for DC's own; got outer={outer} and inner={inner}."
-        )
-    return outer, inner

@@ -10,7 +10,7 @@ is off in the student, whose steps some forms take twice.
 
 from collections.abc import Iterator, Mapping
 from itertools import count, islice
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,27 +20,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latentdc import draws, training
 from latentdc.augment.dsa import augment
+from latentdc.errors import InputError
 from latentdc.modes import with_gradients
 from latentdc.networks.base import Weights, disable_dropout
 from latentdc.networks.build import new_network
-from latentdc.objectives.base import LEARNED_LR, RealBatch, identity_of
+from latentdc.objectives.base import LEARNED_LR, ObjectiveRequest, RealBatch, identity_of
 from latentdc.objectives.unroll import FORMS, InnerLoss
-from latentdc.preprocessing import Preprocessing
 from latentdc.recipe import ObjectiveSettings
 
 MOMENTUM = 0.5  # of the learning rate's own SGD
 RANGE = 100.0  # factor by which the learning rate may leave its start, either way
-
-
-class ExpertWeights(Protocol):
-    """Weights of networks on their way through a training on real images."""
-
-    @property
-    def count(self) -> int:
-        """Number of experts."""
-
-    def weights(self, expert: int, epoch: int) -> Weights:
-        """Weights of one expert after so many epochs, by name, float32 on the CPU."""
 
 
 class TrajectoryMatching:
@@ -53,29 +42,21 @@ class TrajectoryMatching:
     scope: Literal["set"] = "set"
     sums_classes = False
 
-    def __init__(
-        self,
-        settings: ObjectiveSettings,
-        experts: ExpertWeights,
-        *,
-        num_classes: int,
-        resolution: int,
-        normalization: Preprocessing,
-        seed: int,
-    ) -> None:
-        self.experts = experts
-        self.settings = settings.trajectory
-        self.num_classes, self.resolution = num_classes, resolution
-        self.normalization = normalization
-        self.augmentation = settings.augment
+    def __init__(self, settings: ObjectiveSettings, request: ObjectiveRequest) -> None:
+        if request.experts is None:
+            raise InputError(
+                "mtt follows experts; pass some, such as those of latentdc.experts.files."
+                "open_experts."
+            )
+        self.experts, self.settings = request.experts, settings.trajectory
+        self.num_classes, self.resolution = request.num_classes, request.resolution
+        self.normalization, self.augmentation = request.normalization, settings.augment
         self.batch, self.network = settings.batch, settings.network
-        self.identity = identity_of(settings, normalization, seed, experts)
-        self.seed = seed
-        network, sizes = settings.network, {"num_classes": num_classes, "resolution": resolution}
-        self.student = disable_dropout(new_network(network, "inner", **sizes, seed=seed))
-        self.join = training.joins(
-            network, **sizes, count=num_classes, batch=self.settings.batch_syn or num_classes
-        )
+        self.identity = identity_of(settings, request, self.experts)
+        self.seed, sizes, classes = request.seed, request.sizes, request.num_classes
+        self.student = disable_dropout(new_network(self.network, "inner", **sizes, seed=self.seed))
+        batch = self.settings.batch_syn or classes
+        self.join = training.joins(self.network, **sizes, count=classes, batch=batch)
         self.lr = torch.tensor(self.settings.lr_student)
         self.velocity = torch.zeros(())
 
