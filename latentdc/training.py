@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -23,7 +24,8 @@ from latentdc.draws import generator, gpus_in_use, key_seed, own_streams
 from latentdc.errors import InputError, RunError
 from latentdc.images import send
 from latentdc.io import load_with_metadata
-from latentdc.networks.build import needs_two_images
+from latentdc.networks.build import trial_network
+from latentdc.recipe.networks import input_shape
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 T = TypeVar("T")
@@ -316,6 +318,26 @@ def joins(network: str, *, num_classes: int, resolution: int, count: int, batch:
             "another network."
         )
     return True
+
+
+@cache
+def needs_two_images(network: str, num_classes: int, resolution: int) -> bool:
+    """Whether one image alone cannot be trained on, tried on an outline without weights.
+
+    A batch norm refuses it where it sees a single value per channel.
+    """
+    sample = input_shape(network, resolution)
+    if len(sample) == 1:  # of vectors
+        return False
+    tried, device = trial_network(network, num_classes, resolution)
+    try:
+        with device:
+            tried.train()(torch.zeros(1, *sample))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        return True
+    return False
 
 
 def training_state(

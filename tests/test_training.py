@@ -15,14 +15,22 @@ from latentdc.evaluate.training import train_student
 from latentdc.experts.training import ExpertTraining
 from latentdc.methods.context import Context
 from latentdc.methods.matching import match
-from latentdc.networks.build import needs_two_images, new_network
+from latentdc.networks.build import new_network
 from latentdc.objectives.build import build_objective
 from latentdc.preprocessing import Normalization
 from latentdc.priors.pixel import PixelPrior
 from latentdc.prune.scorer_training import ScorerTraining
 from latentdc.recipe import Experts, Loops, Matching, ObjectiveSettings, Scorer, Trajectory
 from latentdc.synthetic import SyntheticSet
-from latentdc.training import InfoBatch, RandomSubsets, fit, moving_average, require_finite, split
+from latentdc.training import (
+    InfoBatch,
+    RandomSubsets,
+    fit,
+    moving_average,
+    needs_two_images,
+    require_finite,
+    split,
+)
 from tests.evaluate.toys import setting
 from tests.experts.toys import Wanderers
 

@@ -22,12 +22,12 @@ from latentdc import estimates, ranks
 from latentdc.divided import is_divided
 from latentdc.draws import own_streams
 from latentdc.errors import InputError
-from latentdc.networks.build import build_network, outline
+from latentdc.networks.build import trial_network
 from latentdc.priors.memory import kept_bytes
 from latentdc.prune.scorers import published_weights
 from latentdc.recipe import Scorer
 from latentdc.recipe.labels import Teacher
-from latentdc.recipe.networks import input_shape, is_foreign, pretrained
+from latentdc.recipe.networks import input_shape, pretrained
 
 SETS = "the set and the next one"  # that replaces it whole
 
@@ -120,11 +120,8 @@ class Student:
 @cache
 def student(name: str, classes: int, size: int) -> Student:
     """The work of one of our networks, or of others', for images of `size` pixels or values."""
-    foreign = is_foreign(name)  # which may compute with its tensors
-    with own_streams(), torch.device("cpu" if foreign else "meta"):
-        network = (build_network if foreign else outline)(
-            name, num_classes=classes, resolution=size
-        )
+    network, device = trial_network(name, classes, size)
+    with own_streams(), device:
         one, two = (torch.zeros(n, *input_shape(name, size)) for n in (1, 2))
         kept = kept_bytes(lambda: network.train()(two)) / 2  # batch norm refuses one value
         network.eval()
@@ -167,7 +164,7 @@ def published_student(name: str, size: int) -> Student:
         try:
             with torch.device("meta"):
                 network = build()
-        except NotImplementedError:  # as `outline` says
+        except NotImplementedError:  # as `trial_network` says
             network = build().to("meta")
     image = torch.zeros(1, 3, size, size, device="meta")
     try:

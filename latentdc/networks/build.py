@@ -258,57 +258,33 @@ def new_network(
 
 def outline(name: str, *, num_classes: int, resolution: int) -> Network:
     """`build_network` without weights, on the meta device; nothing is drawn."""
-    sizes = {"num_classes": num_classes, "resolution": resolution}
-    if networks.is_foreign(name):  # whose code may compute with its tensors
-        with own_streams():
-            return build_network(name, **sizes).to("meta")
-    try:
-        with torch.device("meta"):
-            return build_network(name, **sizes)
-    except NotImplementedError:  # torchvision's RegNets compute with tensors how wide they are
-        with own_streams(), torch.device("cpu"):
-            return build_network(name, **sizes).to("meta")
+    return trial_network(name, num_classes, resolution)[0].to("meta")
 
 
-def _to_try(name: str, num_classes: int, resolution: int) -> tuple[Network, torch.device]:
-    """A network to run for its shapes, and where: an outline, but of others' networks a whole one.
+def trial_network(name: str, num_classes: int, resolution: int) -> tuple[Network, torch.device]:
+    """A network to run for its shapes, and where: without weights, on the meta device.
 
-    Theirs may compute with their tensors.
+    But others' networks, which may compute with their tensors, are whole and on the CPU.
     """
-    sizes = {"num_classes": num_classes, "resolution": resolution}
-    if not networks.is_foreign(name):
-        return outline(name, **sizes), torch.device("meta")
-    with own_streams():
-        return build_network(name, **sizes), torch.device("cpu")
+    foreign, meta = networks.is_foreign(name), torch.device("meta")
+    if not foreign:
+        try:
+            with meta:
+                return build_network(name, num_classes=num_classes, resolution=resolution), meta
+        except NotImplementedError:  # torchvision's RegNets compute with tensors how wide they are
+            pass
+    with own_streams(), torch.device("cpu") as cpu:
+        network = build_network(name, num_classes=num_classes, resolution=resolution)
+    return (network, cpu) if foreign else (network.to(meta), meta)
 
 
 @cache
 def forward_work(name: str, num_classes: int, resolution: int) -> float:
     """Multiply-adds of one image's forward pass; nothing is computed but by others' networks."""
-    network, device = _to_try(name, num_classes, resolution)
+    network, device = trial_network(name, num_classes, resolution)
     sample = torch.zeros(1, *networks.input_shape(name, resolution), device=device)
     network.eval()
     return multiply_adds(lambda: network(sample))
-
-
-@cache
-def needs_two_images(network: str, num_classes: int, resolution: int) -> bool:
-    """Whether one image alone cannot be trained on, tried on an outline without weights.
-
-    A batch norm refuses it where it sees a single value per channel.
-    """
-    sample = networks.input_shape(network, resolution)
-    if len(sample) == 1:  # of vectors
-        return False
-    tried, device = _to_try(network, num_classes, resolution)
-    try:
-        with device:
-            tried.train()(torch.zeros(1, *sample))
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        return True
-    return False
 
 
 class WrappedStudent(Network):

@@ -3,8 +3,9 @@ import torch
 from torchvision import models
 
 from latentdc.networks import build_network, new_network
-from latentdc.networks.build import needs_two_images, outline
+from latentdc.networks.build import outline
 from latentdc.recipe.networks import SMALL_STEM, SMALLEST
+from latentdc.training import needs_two_images
 
 
 def test_resnetap10_has_the_parameters_of_its_four_blocks():

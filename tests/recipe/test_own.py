@@ -19,12 +19,13 @@ from latentdc.evaluate.__main__ import main as evaluate
 from latentdc.evaluate.evaluate import score_sets
 from latentdc.evaluate.setting import Setting
 from latentdc.networks import build_network
-from latentdc.networks.build import needs_two_images, new_network, outline, try_network
+from latentdc.networks.build import new_network, outline, try_network
 from latentdc.preprocessing import Normalization
 from latentdc.priors.load import load_prior
 from latentdc.recipe import Data, ObjectiveSettings, PriorSettings, Recipe
 from latentdc.recipe.own import name_of, own_names, resolve
 from latentdc.synthetic import SyntheticSet
+from latentdc.training import needs_two_images
 from tests.priors import text_models
 
 SIZES = {"num_classes": 3, "resolution": 8}
