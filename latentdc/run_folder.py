@@ -71,7 +71,7 @@ def require_apart(
 
     `key` names another folder; `tables` says whether images or tables are written there.
     """
-    source = Path(data.source).expanduser()
+    source = Path(data.source)
     if data.kind != "images" or not source.is_dir():
         return
     # Path.resolve fails on links in a circle, which are refused where the folder is locked.

@@ -30,7 +30,7 @@ def is_class_tree(data: Data, split: str) -> bool:
 
     Folders of parquet files are none.
     """
-    home = Path(data.source).expanduser() / split
+    home = Path(data.source) / split
     first = next(_folders(home, data), None) if home.is_dir() else None
     if first is None:
         return False
@@ -40,7 +40,7 @@ def is_class_tree(data: Data, split: str) -> bool:
 
 def holds_splits(data: Data) -> list[str]:
     """Which folders of the source have a name that splits have."""
-    found = _folders(Path(data.source).expanduser(), data)
+    found = _folders(Path(data.source), data)
     return [one.name for one in found if one.name.casefold() in _SPLITS]
 
 
@@ -48,7 +48,7 @@ def is_flat(data: Data) -> bool:
     """Whether the source, a folder, holds folders of images, which are classes and not splits."""
     if holds_splits(data):
         return False
-    folders = _folders(Path(data.source).expanduser(), data)
+    folders = _folders(Path(data.source), data)
     holding = (one for one in folders if files.files_below(one, SUFFIXES))
     return len(list(islice(holding, 2))) == 2
 
@@ -59,7 +59,7 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
     Raises:
         InputError: no such split, unknown or single class, or a class without images.
     """
-    source = Path(data.source).expanduser()
+    source = Path(data.source)
     split = split or _test_split(source, data)
     root, name = source / split, data.source if split == "." else f"{data.source} {split}"
     if not is_class_tree(data, split):

@@ -54,7 +54,7 @@ def open_tables(data: Data) -> Tables:
     """
     if ranks.rank() != 0:
         datasets.disable_progress_bars()
-    source = Path(data.source).expanduser()
+    source = Path(data.source)
     if source.is_dir():
         return (
             saved_tables(source) if files.is_saved(source) else _folder_tables(source, data.config)

@@ -181,7 +181,7 @@ def encoded_split(data: Data, split: Split) -> EncodedSplit:
     Nothing is decoded.
     """
     name = data.train if split == "train" else data.test
-    source = Path(data.source).expanduser()
+    source = Path(data.source)
     try:
         is_folder = data.source != "digits" and source.is_dir()
         if data.source == "digits":
@@ -271,7 +271,7 @@ def kept_size(data: Data) -> Size | None:
     """
     known = KNOWN.get(data.source) if data.kind == "images" else None
     if known is None:
-        if not exists(Path(data.source).expanduser()):
+        if not exists(Path(data.source)):
             return None
         if data.kind == "vectors":  # which are not read
             stored = stored_split(data, "train")

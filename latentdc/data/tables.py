@@ -95,7 +95,7 @@ def _own_files(table: SampleTable, data: Data) -> Callable[[Path], bool]:
 
     Rows of any other table name files of their author's choice, and none of them is read.
     """
-    if not table.names_files or Path(data.source).expanduser().is_dir():
+    if not table.names_files or Path(data.source).is_dir():
         return lambda path: False
     homes = [constants.HF_HUB_CACHE, datasets_config.HF_DATASETS_CACHE]
     roots = [Path(home).resolve() for home in homes]

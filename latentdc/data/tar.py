@@ -97,7 +97,7 @@ def tar_split(data: Data, split: str | None) -> EncodedSplit:
         InputError: no such split, damaged or compressed files, images without a label, names that
             lead out of the tar.
     """
-    source = Path(data.source).expanduser()
+    source = Path(data.source)
     found = _splits(source, data)
     split = files.chosen_split(
         data.source, split, found, lambda name: _unlabelled(found[name][0], data)

@@ -80,7 +80,7 @@ def open_vectors(data: Data, split: Split) -> Dataset:
 
 def stored_split(data: Data, split: Split) -> StoredVectors:
     """The files of one split, checked as far as nothing has to be read."""
-    source = Path(data.source).expanduser()
+    source = Path(data.source)
     if not exists(source):
         raise InputError(
             f"no folder or file {data.source}; with data.kind=vectors data.source is a folder of "
@@ -119,7 +119,7 @@ def stored_split(data: Data, split: Split) -> StoredVectors:
 
 def class_names(data: Data, train: StoredVectors) -> list[str]:
     """The lines of `classes.txt`, or the numbers of the training labels."""
-    source = Path(data.source).expanduser()
+    source = Path(data.source)
     path = (source if source.is_dir() else source.parent) / _NAMES
     if not path.is_file():
         if int(train.labels.max()) >= len(train.labels):

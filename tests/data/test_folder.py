@@ -335,3 +335,9 @@ def test_a_wide_set_of_sizes_and_modes_is_one_data_set(tree):
     picture(81, (3, 1)).convert("CMYK").save(tree / "train/cat/small.tiff")
     picture(82, (40, 40)).convert("P").save(tree / "train/cat/palette.gif")
     assert open_tree(tree).images.shape == (9, 3, 8, 8)
+
+
+def test_a_folder_whose_name_begins_with_a_tilde_is_opened(tree, monkeypatch):
+    monkeypatch.chdir(tree.parent)
+    tree.rename("~pets")
+    assert len(open_tree("./~pets")) == 6
