@@ -7,14 +7,13 @@ recipe with the same data, pruning and seed may go on from there.
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from latentdc import config
 from latentdc.errors import InputError
 from latentdc.io import require_writable
 from latentdc.recipe import Data, Recipe
-from latentdc.recipe.data import TEST_SPLITS
 from latentdc.results.result import RESULTS, refuse_newer
 
 CORESET, CHECKPOINTS, SET, GRID = "coreset.parquet", "checkpoints", "synthetic", "grid.png"
@@ -35,8 +34,6 @@ MAY_CHANGE = (  # when a run is continued: they do not touch the synthetic set
     "sampling.checkpoint_seconds",
 )
 _DECIDE_CORESET = ("data", "prune", "seed")
-# Of data whose files are read by their names alone: `save_to_disk`'s and CIFAR's.
-_BY_NAME = ("dataset_dict.json", "state.json", "cifar-10-batches-bin", "cifar-100-binary")
 
 
 def check_folder(recipe: Recipe, folder: Path, *, evaluates: bool = True) -> None:
@@ -76,38 +73,15 @@ def require_apart(
         return
     # Path.resolve fails on links in a circle, which are refused where the folder is locked.
     home, place = (Path(os.path.realpath(one)) for one in (source, folder))
-    if not place.is_relative_to(home) or any((home / name).exists() for name in _BY_NAME):
+    if not place.is_relative_to(home):
         return
-    from latentdc.data.files import is_clutter
-    from latentdc.data.folder import is_class_tree, is_flat  # imports torch
+    from latentdc.data.folder import reads  # imports torch
 
-    if is_class_tree(data, data.train):
-        names = [data.test] if data.test else [n for n in TEST_SPLITS if data.test_share is None]
-        beside = {home, home / PurePath(data.train).parent}
-        homes = [home / data.train, *(near / name for near in beside for name in names)]
-        homes = [one for split in homes for one in _read_of(split, data)]
-    elif data.train == "train" and is_flat(data):
-        homes = _read_of(home, data)
-    else:
-        homes = [home] if tables or is_flat(data) else []
-    homes = [Path(os.path.realpath(one)) for one in homes]
-    below = [place.relative_to(one) for one in homes if place.is_relative_to(one)]
-    if any(not any(map(is_clutter, path.parts)) for path in below):
+    if reads(data, place, tables=tables):
         raise InputError(
             f"{folder} lies among the images of data.source={data.source}, and what is written "
             f"there would be read as some of them; name a place elsewhere with {key}"
         )
-
-
-def _read_of(split: Path, data: Data) -> list[Path]:
-    """Folders of a split that are read: those of named classes, or all where one is not there.
-
-    Classes of ImageNet may be named by position, and accents be written in two ways.
-    """
-    if data.classes is None or data.class_names is not None:
-        return [split]
-    homes = [split / name for name in data.classes]
-    return [split] if split.is_dir() and not all(one.is_dir() for one in homes) else homes
 
 
 def _may_change(folder: Path) -> tuple[str, ...]:

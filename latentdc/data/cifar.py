@@ -7,14 +7,14 @@ copy.
 """
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from latentdc.data.decode import pointer, ppm
 from latentdc.data.encoded import EncodedSplit
-from latentdc.data.files import fingerprint_and_change, require_plain_splits
+from latentdc.data.files import Split, fingerprint_and_change, require_plain_splits
 from latentdc.errors import InputError
 from latentdc.io import require_file
 from latentdc.recipe import Data
@@ -52,44 +52,15 @@ _PICKLES = {
 }
 
 
-def cifar_folder(source: Path) -> tuple[Path, _Layout] | None:
-    """Where a folder, or one directly in it, holds the binary files; None without.
+def cifar_split(data: Data, split: Split) -> EncodedSplit | None:
+    """The images of one split; None where the source holds no such files.
 
     Raises:
-        InputError: it holds the Python version, whose files are pickles, or both data sets.
+        InputError: another split or column, missing or damaged files, both data sets or pickles.
     """
-    found = [
-        (folder, layout)
-        for layout in _LAYOUTS
-        for folder in (source, source / layout.folder)
-        if any((folder / name).is_file() for name in (*layout.train, layout.test))
-    ]
-    if len(found) > 1:
-        names = " and ".join(layout.folder for _, layout in found)
-        raise InputError(f"{source} holds {names}; make one of them data.source.")
-    if found:
-        return found[0]
-    for name, (file, archive) in _PICKLES.items():
-        for folder in (source, source / name):
-            if (folder / file).is_file() and (folder / name).exists() | (
-                any((folder / meta).is_file() for meta in ("batches.meta", "meta"))
-            ):
-                raise InputError(
-                    f"{folder} holds Python pickles, which can run any program and are not opened; "
-                    f"take {archive} of https://www.cs.toronto.edu/~kriz/cifar.html, unpack it and "
-                    "make its folder data.source."
-                )
-    return None
-
-
-def cifar_split(
-    data: Data, folder: Path, layout: _Layout, split: Literal["train", "test"]
-) -> EncodedSplit:
-    """The images of one split.
-
-    Raises:
-        InputError: another split or column, missing or damaged files.
-    """
+    if (home := _home(Path(data.source))) is None:
+        return None
+    folder, layout = home
     require_plain_splits(data, folder)
     column = data.label or layout.label
     if column not in layout.names or data.image is not None:
@@ -119,7 +90,37 @@ def cifar_split(
         changed=changed,
         read=lambda row: ppm(pixels[row]),
         locate=lambda row: f"{name}, row {row}",
-    )
+    ).choose_classes(data)
+
+
+def _home(source: Path) -> tuple[Path, _Layout] | None:
+    """Where a folder, or one directly in it, holds the binary files; None without.
+
+    Raises:
+        InputError: it holds the Python version, whose files are pickles, or both data sets.
+    """
+    found = [
+        (folder, layout)
+        for layout in _LAYOUTS
+        for folder in (source, source / layout.folder)
+        if any((folder / name).is_file() for name in (*layout.train, layout.test))
+    ]
+    if len(found) > 1:
+        names = " and ".join(layout.folder for _, layout in found)
+        raise InputError(f"{source} holds {names}; make one of them data.source.")
+    if found:
+        return found[0]
+    for name, (file, archive) in _PICKLES.items():
+        for folder in (source, source / name):
+            if (folder / file).is_file() and (folder / name).exists() | (
+                any((folder / meta).is_file() for meta in ("batches.meta", "meta"))
+            ):
+                raise InputError(
+                    f"{folder} holds Python pickles, which can run any program and are not opened; "
+                    f"take {archive} of https://www.cs.toronto.edu/~kriz/cifar.html, unpack it and "
+                    "make its folder data.source."
+                )
+    return None
 
 
 def _names(path: Path) -> list[str]:

@@ -19,7 +19,7 @@ from latentdc.arguments import class_names_of, path_of, require_a, require_whole
 from latentdc.data.classes import require_members
 from latentdc.data.decode import UNREADABLE, fit_square, hash_array, open_picture, to_rgb
 from latentdc.data.encoded import EncodedSplit, Fields
-from latentdc.data.folder import folder_split, holds_splits
+from latentdc.data.folder import class_folders, holds_splits
 from latentdc.errors import InputError, first_line
 from latentdc.modes import in_plain_modes
 from latentdc.plain_text import printable
@@ -169,7 +169,7 @@ def from_folder(path: Any, resolution: int | None) -> Fields:
             f"{folder} holds the splits {', '.join(splits)} and not classes; name one of them, "
             f"such as {folder / splits[0]}."
         )
-    return _decoded(folder_split(data, "."), resolution)
+    return _decoded(class_folders(data, "."), resolution)
 
 
 # ---- Images ----

@@ -4,22 +4,22 @@
 into 1 437 training and 360 test images, stratified by class, is part of the data set's definition.
 """
 
-from typing import Literal
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from latentdc.data.decode import ppm
 from latentdc.data.encoded import EncodedSplit
-from latentdc.data.files import require_plain_splits
+from latentdc.data.files import Split, require_plain_splits
 from latentdc.recipe import Data
 
 _TEST = 360
 
 
-def digits_split(data: Data, split: Literal["train", "test"]) -> EncodedSplit:
-    """The images of one split, as RGB of their own size."""
+def digits_split(data: Data, split: Split) -> EncodedSplit | None:
+    """The images of one split, as RGB of their own size; None of another source."""
+    if data.source != "digits":
+        return None
     require_plain_splits(data, "digits")
     from sklearn.datasets import load_digits  # takes a second, and other data do without
 
@@ -34,7 +34,7 @@ def digits_split(data: Data, split: Literal["train", "test"]) -> EncodedSplit:
         fingerprint=None,
         read=lambda row: ppm(pictures[row]),
         locate=lambda row: f"digits {split}, row {row}",
-    )
+    ).choose_classes(data)
 
 
 def split_rows(target: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:

@@ -10,6 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from latentdc.errors import InputError, nearest
 from latentdc.io import fingerprint
@@ -34,7 +35,7 @@ _CLUTTER = frozenset(
 )
 _SHARDS = frozenset({".tar", ".parquet"})  # each of which holds many images
 _SHARD = re.compile(r"(?P<split>.*)-(?P<number>\d{5,9})-of-(?P<count>\d{5,9})(?P<rest>.*)")
-_SPLITS = {
+SPLITS = {  # words that name them
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
@@ -43,6 +44,7 @@ SAVED_SPLITS, SAVED_SPLIT = "dataset_dict.json", "state.json"  # of `save_to_dis
 _FREE = 2**28  # bytes that any file may unpack to
 _MOST = 100  # times its own size that a larger one may; plain pictures of one colour reach 1000
 LeftOut = Counter[str]  # how often what
+Split = Literal["train", "test"]  # which recipes may call by other names
 
 
 def is_clutter(name: str) -> bool:
@@ -139,14 +141,6 @@ def require_no_lost_folder(folder: Path, suffixes: Collection[str]) -> None:
         )
 
 
-def exists(path: Path) -> bool:
-    """Whether there is such a file or folder; a name that no file can have is none."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
-
-
 def note_left_out(name: str, left_out: LeftOut) -> None:
     """Say in one line what was left out of `name`, if anything was."""
     if left_out:
@@ -228,7 +222,7 @@ def _split_of(name: str) -> tuple[str, str]:
 
 def usual_split(text: str) -> str | None:
     """The split that a word in a name stands for."""
-    return next((_SPLITS[w] for w in re.split(r"[^a-z]+", text.lower()) if w in _SPLITS), None)
+    return next((SPLITS[w] for w in re.split(r"[^a-z]+", text.lower()) if w in SPLITS), None)
 
 
 def require_plain_splits(data: Data, source: str | Path) -> None:
@@ -291,20 +285,19 @@ def require_no_gap(paths: Sequence[Path]) -> None:
 
 
 def chosen_split(
-    source: str,
-    split: str | None,
-    splits: Collection[str],
-    flaw: Callable[[str], str | None],
+    data: Data, split: Split, splits: Collection[str], flaw: Callable[[str], str | None]
 ) -> str:
-    """The named one of some splits, which has to be there; of null the `first_test_split`."""
-    if split is None:
-        return first_test_split(source, filter(splits.__contains__, TEST_SPLITS), flaw, splits)
-    if split not in splits:
+    """The one of some splits that a recipe names, else the `first_test_split` of them."""
+    name = data.train if split == "train" else data.test
+    if name is None:
+        usual = filter(splits.__contains__, TEST_SPLITS)
+        return first_test_split(data.source, usual, flaw, splits)
+    if name not in splits:
         raise InputError(
-            f"{source} has no split {split!r}{nearest(split, splits)}; its splits: "
+            f"{data.source} has no split {name!r}{nearest(name, splits)}; its splits: "
             f"{', '.join(splits)}."
         )
-    return split
+    return name
 
 
 def first_test_split(

@@ -5,7 +5,7 @@ The latter are the split `.`, which `data.test_share` divides.
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path, PurePath
 
@@ -22,10 +22,111 @@ from latentdc.recipe import Data
 from latentdc.recipe.data import TEST_SPLITS
 
 _LARGEST = 2**30  # bytes of an image file
-_SPLITS = ("train", "training", *TEST_SPLITS, "testing", "evaluation")
+# Of data whose files are read by their names alone: `save_to_disk`'s and CIFAR's.
+_BY_NAME = (files.SAVED_SPLITS, files.SAVED_SPLIT, "cifar-10-batches-bin", "cifar-100-binary")
 
 
-def is_class_tree(data: Data, split: str) -> bool:
+def folder_split(data: Data, split: files.Split) -> EncodedSplit | None:
+    """One split of folders `<source>/<split>/<class>/`; None where training has no such ones."""
+    source = Path(data.source)
+    if not source.is_dir() or not _is_class_tree(data, data.train):
+        return None
+    return class_folders(data, data.train if split == "train" else data.test or _test_split(data))
+
+
+def flat_split(data: Data, split: files.Split) -> EncodedSplit | None:
+    """All of folders `<source>/<class>/`, of which a share is tested on; None without such ones."""
+    source = Path(data.source)
+    if data.train != "train" or not source.is_dir() or not _is_flat(data):
+        return None
+    if data.test_share is None:
+        raise InputError(
+            f"{source} has folders of classes and no splits; test on a share of each class with "
+            f"data.test_share=0.2, or put the classes into {source / 'train'} and "
+            f"{source / 'test'}."
+        )
+    return class_folders(data, ".")
+
+
+def reads(data: Data, place: Path, *, tables: bool) -> bool:
+    """Whether what is written below the source, a folder, would be read as images of it.
+
+    `place` is where, with links resolved; `tables` says whether images or tables are written.
+    """
+    home = Path(os.path.realpath(data.source))
+    if any((home / name).exists() for name in _BY_NAME):
+        return False
+    if _is_class_tree(data, data.train):
+        tested = [] if data.test_share is not None else _test_places(data)
+        splits = (home / split for split in (data.train, *tested))
+        homes = [one for split in splits for one in _homes(split, data)]
+    elif data.train == "train" and _is_flat(data):
+        homes = _homes(home, data)
+    else:
+        homes = [home] if tables or _is_flat(data) else []
+    real = filter(place.is_relative_to, map(os.path.realpath, homes))
+    return any(not any(map(files.is_clutter, place.relative_to(one).parts)) for one in real)
+
+
+def _homes(split: Path, data: Data) -> list[Path]:
+    """Folders of a split that are read: those of named classes, or all where one is not there.
+
+    Classes of ImageNet may be named by position, and accents be written in two ways.
+    """
+    if data.classes is None or data.class_names is not None:
+        return [split]
+    homes = [split / name for name in data.classes]
+    return [split] if split.is_dir() and not all(one.is_dir() for one in homes) else homes
+
+
+def class_folders(data: Data, split: str) -> EncodedSplit:
+    """The image files of one split in the folders of kept classes.
+
+    Raises:
+        InputError: no such split, unknown or single class, or a class without images.
+    """
+    source = Path(data.source)
+    root, name = source / split, data.source if split == "." else f"{data.source} {split}"
+    if not _is_class_tree(data, split):
+        raise InputError(
+            f"{name}: no folder {root}/<class>/; {_holds(root if root.is_dir() else source)}."
+        )
+    left_out = files.LeftOut()
+    homes: dict[str, list[Path]] = defaultdict(list)  # by class
+    for entry in _folders(root, data, left_out):
+        homes[one_form(entry.name)].append(entry)
+    if data.class_names is not None:
+        ids = named_classes([*homes], data, name)
+        homes = dict(zip(ids, homes.values(), strict=True))
+    if data.classes is None and data.subset is None:
+        files.require_no_lost_folder(root, SUFFIXES)
+    kept = chosen_names(sorted(homes), data, name)
+    return picture_files(name, {one: homes[one] for one in kept}, left_out)
+
+
+def picture_files(
+    name: str, homes: Mapping[str, Sequence[Path]], left_out: files.LeftOut
+) -> EncodedSplit:
+    """The image files in the folders of each class, by class and then in lexicographic order."""
+    found = [
+        [path for home in some for path in files.files_below(home, SUFFIXES, left_out)]
+        for some in homes.values()
+    ]
+    files.note_left_out(name, left_out)
+    paths = [path for some in found for path in some]
+    known, changed = files.fingerprint_and_change(paths)
+    return EncodedSplit(
+        name=name,
+        labels=torch.arange(len(found)).repeat_interleave(torch.tensor([*map(len, found)])),
+        class_names=tuple(homes),
+        fingerprint=known,
+        changed=changed,
+        read=lambda row: read_picture(paths[row]),
+        locate=lambda row: printable(paths[row]),
+    )
+
+
+def _is_class_tree(data: Data, split: str) -> bool:
     """Whether the split, a folder such as `train` or `data/train`, holds one folder per class.
 
     Folders of parquet files are none.
@@ -41,60 +142,16 @@ def is_class_tree(data: Data, split: str) -> bool:
 def holds_splits(data: Data) -> list[str]:
     """Which folders of the source have a name that splits have."""
     found = _folders(Path(data.source), data)
-    return [one.name for one in found if one.name.casefold() in _SPLITS]
+    return [one.name for one in found if one.name.casefold() in files.SPLITS]
 
 
-def is_flat(data: Data) -> bool:
+def _is_flat(data: Data) -> bool:
     """Whether the source, a folder, holds folders of images, which are classes and not splits."""
     if holds_splits(data):
         return False
     folders = _folders(Path(data.source), data)
     holding = (one for one in folders if files.files_below(one, SUFFIXES))
     return len(list(islice(holding, 2))) == 2
-
-
-def folder_split(data: Data, split: str | None) -> EncodedSplit:
-    """The image files of one split in the folders of kept classes; null looks for a test split.
-
-    Raises:
-        InputError: no such split, unknown or single class, or a class without images.
-    """
-    source = Path(data.source)
-    split = split or _test_split(source, data)
-    root, name = source / split, data.source if split == "." else f"{data.source} {split}"
-    if not is_class_tree(data, split):
-        raise InputError(
-            f"{name}: no folder {root}/<class>/; {_holds(root if root.is_dir() else source)}."
-        )
-    left_out = files.LeftOut()
-    homes: dict[str, list[Path]] = defaultdict(list)  # by class
-    for entry in _folders(root, data, left_out):
-        homes[one_form(entry.name)].append(entry)
-    if data.class_names is not None:
-        ids = named_classes([*homes], data, name)
-        homes = dict(zip(ids, homes.values(), strict=True))
-    if data.classes is None and data.subset is None:
-        files.require_no_lost_folder(root, SUFFIXES)
-    kept = chosen_names(sorted(homes), data, name)
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, class_name in enumerate(kept):
-        found = [
-            p for home in homes[class_name] for p in files.files_below(home, SUFFIXES, left_out)
-        ]
-        paths += found
-        labels += [label] * len(found)
-    files.note_left_out(name, left_out)
-    known, changed = files.fingerprint_and_change(paths)
-    return EncodedSplit(
-        name=name,
-        labels=torch.tensor(labels, dtype=torch.int64),
-        class_names=tuple(kept),
-        fingerprint=known,
-        changed=changed,
-        read=lambda row: read_picture(paths[row]),
-        locate=lambda row: printable(paths[row]),
-    )
 
 
 def _folders(folder: Path, data: Data, left_out: files.LeftOut | None = None) -> Iterator[Path]:
@@ -124,28 +181,28 @@ def _is_cache(folder: Path, data: Data) -> bool:
     return not files.files_below(folder, SUFFIXES)
 
 
-def _test_split(source: Path, data: Data) -> str:
-    """A test split beside the training split, or in the folder itself, that has classes."""
-    train, beside = data.train, PurePath(data.train).parent
-    names = [
-        str(home / name) for home in dict.fromkeys((beside, PurePath())) for name in TEST_SPLITS
-    ]
+def _test_places(data: Data) -> list[str]:
+    """Where a test split may lie: beside the training split or in the source, if it has no name."""
+    homes = dict.fromkeys((PurePath(data.train).parent, PurePath()))
+    usual = [str(home / name) for home in homes for name in TEST_SPLITS]
+    return usual if data.test is None else [data.test]
+
+
+def _test_split(data: Data) -> str:
+    """The first of its places that has classes."""
+    source = Path(data.source)
 
     def flaw(split: str) -> str | None:
-        fits = is_class_tree(data, split) and not _is_one_heap(source, split, train)
-        return None if fits else "has no folders of classes"
+        inside = [entry.name for entry in files.subfolders(source / split)]
+        # All images in one folder that is no class, such as `images` of Tiny-ImageNet.
+        heap = len(inside) == 1 and not (source / data.train / inside[0]).is_dir()
+        return "has no folders of classes" if heap or not _is_class_tree(data, split) else None
 
     def there() -> Iterator[str]:  # looked at where there is none
-        yield from (entry.name for entry in files.subfolders(source / beside))
+        yield from (entry.name for entry in files.subfolders(source / PurePath(data.train).parent))
 
-    found = [split for split in names if (source / split).is_dir()]
+    found = [split for split in _test_places(data) if (source / split).is_dir()]
     return files.first_test_split(str(source), found, flaw, there(), "folders of classes")
-
-
-def _is_one_heap(source: Path, split: str, train: str) -> bool:
-    """Whether all images lie in one folder that is no class, such as `images` of Tiny-ImageNet."""
-    folders = [entry.name for entry in files.subfolders(source / split)]
-    return len(folders) == 1 and not (source / train / folders[0]).is_dir()
 
 
 def _holds(folder: Path) -> str:

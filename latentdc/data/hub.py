@@ -152,11 +152,6 @@ def _tell_cost(data: Data) -> None:
     )
 
 
-def holds_tables(source: Path) -> bool:
-    """Whether a folder holds parquet files at any depth, or what `save_to_disk` wrote."""
-    return files.is_saved(source) or bool(files.files_below(source, {".parquet"}))
-
-
 # ---- Parquet files and their splits ----
 
 

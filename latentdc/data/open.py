@@ -1,5 +1,6 @@
 """Open one split, or both, of any data set that a recipe can name; count it; preprocess it."""
 
+import os
 import re
 from collections.abc import Callable
 from functools import cache
@@ -9,15 +10,15 @@ from typing import NamedTuple
 from PIL import Image
 
 from latentdc.arguments import refuse_broken_link, require_a
-from latentdc.data.cifar import cifar_folder, cifar_split
+from latentdc.data.cifar import cifar_split
 from latentdc.data.dataset import Dataset, note_repeats
 from latentdc.data.decode import open_picture, to_rgb
 from latentdc.data.digits import digits_split
 from latentdc.data.encoded import EncodedSplit, decoded
-from latentdc.data.files import exists, usual_split
-from latentdc.data.folder import folder_split, is_class_tree, is_flat
-from latentdc.data.tar import holds_tars, tar_split
-from latentdc.data.vectors import Split, class_names, open_vectors, stored_split
+from latentdc.data.files import Split, files_below, is_saved, usual_split
+from latentdc.data.folder import flat_split, folder_split
+from latentdc.data.tar import tar_split
+from latentdc.data.vectors import class_names, open_vectors, stored_split
 from latentdc.errors import InputError, counted, is_full
 from latentdc.modes import in_plain_modes
 from latentdc.plain_text import printable
@@ -180,28 +181,8 @@ def encoded_split(data: Data, split: Split) -> EncodedSplit:
 
     Nothing is decoded.
     """
-    name = data.train if split == "train" else data.test
-    source = Path(data.source)
     try:
-        is_folder = data.source != "digits" and source.is_dir()
-        if data.source == "digits":
-            whole = digits_split(data, split)
-        elif is_folder and is_class_tree(data, data.train):
-            return folder_split(data, name)
-        elif is_folder and (found := cifar_folder(source)) is not None:
-            whole = cifar_split(data, *found, split)
-        elif is_folder and data.train == "train" and is_flat(data):
-            if data.test_share is None:
-                raise InputError(
-                    f"{source} has folders of classes and no splits; test on a share of each class "
-                    f"with data.test_share=0.2, or put the classes into {source / 'train'} and "
-                    f"{source / 'test'}."
-                )
-            return folder_split(data, ".")
-        elif is_folder and holds_tars(source):
-            whole = tar_split(data, name)
-        else:
-            whole = _tables(data, source, name)
+        return next(one for read in READERS if (one := read(data, split)) is not None)
     except OSError as error:
         if is_full(error):
             raise  # a full disk is not the data set's fault
@@ -210,11 +191,11 @@ def encoded_split(data: Data, split: Split) -> EncodedSplit:
             f"cannot read {place[:200]}: {error.strerror or error}; data.source is 'digits', a "
             "folder or a Hub id."
         ) from error
-    return whole.choose_classes(data)
 
 
-def _tables(data: Data, source: Path, split: str | None) -> EncodedSplit:
+def _table_split(data: Data, split: Split) -> EncodedSplit:
     """One split of the Hub's tables, or of those in a folder; others are refused."""
+    source = Path(data.source)
     refuse_broken_link(source, f"data.source={printable(data.source)}")
     if source.exists() and not source.is_dir():
         raise InputError(
@@ -226,10 +207,7 @@ def _tables(data: Data, source: Path, split: str | None) -> EncodedSplit:
             f"no folder {printable(data.source)}; data.source is 'digits', a folder, or a Hub id "
             "like uoft-cs/cifar10."
         )
-    from latentdc.data.hub import holds_tables  # importing `datasets` takes a second
-    from latentdc.data.tables import table_split
-
-    if source.is_dir() and not holds_tables(source):
+    if source.is_dir() and not is_saved(source) and not files_below(source, {".parquet"}):
         found = sorted(path.name for path in source.iterdir())
         holds = ", ".join(map(printable, found[:10]))
         other = next((n for n in found if usual_split(n) == "train" and n != data.train), None)
@@ -238,7 +216,20 @@ def _tables(data: Data, source: Path, split: str | None) -> EncodedSplit:
             f"{source} has no parquet or tar files and no folder {data.train}/<class>/; it holds "
             f"{holds or 'nothing'}.{named} (Files of feature vectors: data.kind=vectors.)"
         )
+    from latentdc.data.tables import table_split  # importing `datasets` takes a second
+
     return table_split(data, split)
+
+
+# Asked in this order for a split; each says None where a source is of another form, but the last.
+READERS: tuple[Callable[[Data, Split], EncodedSplit | None], ...] = (
+    digits_split,
+    folder_split,
+    cifar_split,
+    flat_split,
+    tar_split,
+    _table_split,
+)
 
 
 def preprocessing(data: Data, train: Dataset) -> Preprocessing:
@@ -271,7 +262,7 @@ def kept_size(data: Data) -> Size | None:
     """
     known = KNOWN.get(data.source) if data.kind == "images" else None
     if known is None:
-        if not exists(Path(data.source)):
+        if not os.path.exists(data.source):
             return None
         if data.kind == "vectors":  # which are not read
             stored = stored_split(data, "train")

@@ -16,27 +16,26 @@ from latentdc.arguments import one_form
 from latentdc.data.classes import LABEL_NAMES, numbered
 from latentdc.data.decode import in_mode
 from latentdc.data.encoded import EncodedSplit
-from latentdc.data.files import chosen_split, fingerprint_and_change
+from latentdc.data.files import Split, chosen_split, fingerprint_and_change
 from latentdc.data.hub import open_tables
 from latentdc.data.parquet import Entry, SampleTable
 from latentdc.errors import InputError, in_short, nearest
 from latentdc.recipe import Data
 
 
-def table_split(data: Data, split: str | None) -> EncodedSplit:
-    """The encoded images of one split; null looks for a test split that has labels.
+def table_split(data: Data, split: Split) -> EncodedSplit:
+    """The encoded images of one split, of the classes that `data` keeps.
 
     Raises:
         InputError: data set not found or no network; unknown configuration, split, column or class;
             rows without a label.
     """
     tables = open_tables(data)
-    split = chosen_split(
-        data.source, split, tables, lambda name: _unlabelled(data, tables[name](), name)
-    )
-    table = tables[split]()
-    name, may_read = f"{data.source} {split}", _own_files(table, data)
-    return encoded_table(table, name, data.image, data.label, may_read=may_read)
+    chosen = chosen_split(data, split, tables, lambda n: _unlabelled(data, tables[n](), n))
+    table = tables[chosen]()
+    name, may_read = f"{data.source} {chosen}", _own_files(table, data)
+    whole = encoded_table(table, name, data.image, data.label, may_read=may_read)
+    return whole.choose_classes(data)
 
 
 def encoded_table(

@@ -53,57 +53,20 @@ class _Index:
     named_by: str = ""  # what the classes of tars in several folders are named by
 
 
-def holds_tars(source: Path) -> bool:
-    """Whether a folder holds tar files at any depth, and no parquet files.
-
-    Raises:
-        InputError: some are compressed, which no image can be found in by its place; of those
-            beside others, if they are shards or splits too.
-    """
-    found = files.files_below(source, {".tar", ".parquet", *_COMPRESSED})
-    if files.is_saved(source) or any(path.suffix.lower() == ".parquet" for path in found):
-        return False
-    plain = [path for path in found if path.suffix.lower() == ".tar"]
-    every = [path for path in found if re.search(r"\.(tar\.\w+|tgz)$", path.name.lower())]
-    forms = {_shard_pattern(path) for path in plain}
-    packed = [
-        path.name
-        for path in every
-        if not plain
-        or _shard_pattern(path) in forms
-        or any(map(files.usual_split, path.relative_to(source).parts))
-    ]
-    if packed:
-        raise InputError(
-            f"{printable(source)} has {len(packed)} compressed tar files, such as "
-            f"{printable(packed[0])}, which are not read; unpack them to .tar (gunzip; images do "
-            "not shrink) and remove the compressed ones."
-        )
-    if every:
-        left_out = files.LeftOut({"compressed tar files": len(every)})
-        files.note_left_out(str(source), left_out)
-    return bool(plain)
-
-
-def _shard_pattern(path: Path) -> str:
-    """The name of a tar without its suffixes, all numbers alike: that of shards of one set."""
-    return re.sub(r"\d+", "0", path.name.partition(".")[0].lower())
-
-
-def tar_split(data: Data, split: str | None) -> EncodedSplit:
-    """The encoded images of one split of a folder of tar files; null looks for a test split.
+def tar_split(data: Data, split: files.Split) -> EncodedSplit | None:
+    """The encoded images of one split of a folder of tar files; None of another source.
 
     Raises:
         InputError: no such split, damaged or compressed files, images without a label, names that
             lead out of the tar.
     """
     source = Path(data.source)
-    found = _splits(source, data)
-    split = files.chosen_split(
-        data.source, split, found, lambda name: _unlabelled(found[name][0], data)
-    )
-    paths, inner = found[split]
-    name, index = f"{data.source} {split}", _index(paths, data)
+    if not source.is_dir() or not (tars := _tars(source)):
+        return None
+    found = _splits(tars, source, data)
+    chosen = files.chosen_split(data, split, found, lambda n: _unlabelled(found[n][0], data))
+    paths, inner = found[chosen]
+    name, index = f"{data.source} {chosen}", _index(paths, data)
     files.note_left_out(name, index.left_out)
     if index.named_by:
         note(f"{printable(name)}: classes are named by {index.named_by}.")
@@ -127,7 +90,44 @@ def tar_split(data: Data, split: str | None) -> EncodedSplit:
         changed=changed,
         read=lambda row: _read(paths, kept[row]),
         locate=lambda row: _describe(paths, kept[row]),
-    )
+    ).choose_classes(data)
+
+
+def _tars(source: Path) -> list[Path]:
+    """Tar files in a folder, at any depth; none where there are parquet files.
+
+    Raises:
+        InputError: some are compressed, which no image can be found in by its place; of those
+            beside others, if they are shards or splits too.
+    """
+    found = files.files_below(source, {".tar", ".parquet", *_COMPRESSED})
+    if files.is_saved(source) or any(path.suffix.lower() == ".parquet" for path in found):
+        return []
+    plain = [path for path in found if path.suffix.lower() == ".tar"]
+    every = [path for path in found if re.search(r"\.(tar\.\w+|tgz)$", path.name.lower())]
+    forms = {_shard_pattern(path) for path in plain}
+    packed = [
+        path.name
+        for path in every
+        if not plain
+        or _shard_pattern(path) in forms
+        or any(map(files.usual_split, path.relative_to(source).parts))
+    ]
+    if packed:
+        raise InputError(
+            f"{printable(source)} has {len(packed)} compressed tar files, such as "
+            f"{printable(packed[0])}, which are not read; unpack them to .tar (gunzip; images do "
+            "not shrink) and remove the compressed ones."
+        )
+    if every:
+        left_out = files.LeftOut({"compressed tar files": len(every)})
+        files.note_left_out(str(source), left_out)
+    return plain
+
+
+def _shard_pattern(path: Path) -> str:
+    """The name of a tar without its suffixes, all numbers alike: that of shards of one set."""
+    return re.sub(r"\d+", "0", path.name.partition(".")[0].lower())
 
 
 def _unlabelled(paths: Sequence[Path], data: Data) -> str | None:
@@ -136,9 +136,8 @@ def _unlabelled(paths: Sequence[Path], data: Data) -> str | None:
     return None if found else "has no labels"
 
 
-def _splits(source: Path, data: Data) -> dict[str, tuple[list[Path], str]]:
+def _splits(paths: Sequence[Path], source: Path, data: Data) -> dict[str, tuple[list[Path], str]]:
     """Tar files of each split, and the folder inside of them that holds it."""
-    paths = files.files_below(source, {".tar"})
     splits = files.split_files({p.relative_to(source).as_posix(): p for p in paths}, source)
     nameless = splits.pop("", [])
     if splits:

@@ -5,8 +5,9 @@ A folder holds for each split `<split>.safetensors` with the tensors `features` 
 `<split>.features` and `<split>.labels`. `classes.txt` beside them names the classes, one in a line.
 """
 
+import os
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from latentdc.arguments import one_form
 from latentdc.data.classes import choose_classes, require_members
 from latentdc.data.dataset import Dataset
 from latentdc.data.decode import hash_array
-from latentdc.data.files import exists
+from latentdc.data.files import Split
 from latentdc.errors import InputError
 from latentdc.images import MEMORY_LIMIT, Images, MappedImages
 from latentdc.ranks import note
@@ -27,8 +28,6 @@ from latentdc.recipe.data import TEST_SPLITS
 _NAMES = "classes.txt"
 _FLOATS = (torch.float16, torch.float32)
 _BLOCK = 4096  # vectors read at a time
-
-Split = Literal["train", "test"]
 
 
 class StoredVectors(NamedTuple):
@@ -81,7 +80,7 @@ def open_vectors(data: Data, split: Split) -> Dataset:
 def stored_split(data: Data, split: Split) -> StoredVectors:
     """The files of one split, checked as far as nothing has to be read."""
     source = Path(data.source)
-    if not exists(source):
+    if not os.path.exists(source):
         raise InputError(
             f"no folder or file {data.source}; with data.kind=vectors data.source is a folder of "
             ".safetensors or .npy files, or one .safetensors file."

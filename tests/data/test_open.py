@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from latentdc.data import digits
+from latentdc.data import open as module
 from latentdc.data.open import KNOWN, Size, class_count, kept_size, open_dataset
 from latentdc.errors import InputError
 from latentdc.recipe import Data
@@ -40,3 +42,16 @@ def test_a_folder_that_may_not_be_looked_at_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "is_dir", refused)
     with pytest.raises(InputError, match=rf"cannot read {tmp_path}: Permission denied"):
         open_dataset(Data(source=str(tmp_path)), "train")
+
+
+def test_the_first_reader_that_knows_a_source_opens_it(tmp_path, monkeypatch):
+    def mine(data, split):
+        if Path(data.source).suffix != ".mine":
+            return None
+        return digits.digits_split(Data(), split)
+
+    (tmp_path / "a.mine").mkdir()
+    monkeypatch.setattr(module, "READERS", (mine, *module.READERS))
+    assert len(open_dataset(Data(source=str(tmp_path / "a.mine")), "test")) == 360
+    with pytest.raises(InputError, match="has no parquet or tar files"):
+        open_dataset(Data(source=str(tmp_path)), "test")
