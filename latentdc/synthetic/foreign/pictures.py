@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from latentdc.data.decode import FORMATS, SUFFIXES, UNREADABLE, open_picture, to_rgb
+from latentdc.data.decode import FORMATS, UNREADABLE, open_picture, to_rgb
 from latentdc.data.encoded import EncodedSplit
-from latentdc.data.files import LeftOut, files_below, is_saved, note_left_out, split_files
-from latentdc.data.folder import read_picture
+from latentdc.data.files import LeftOut, is_saved, split_files
+from latentdc.data.folder import picture_files
 from latentdc.errors import InputError, first_line
 from latentdc.synthetic.foreign.kinds import SPLIT, class_folders, parquet_files
 from latentdc.synthetic.foreign.naming import Read, labels_of_names, require_classes
@@ -54,18 +54,8 @@ def read_pictures(
 
 def folder_pictures(folder: Path) -> EncodedSplit:
     """Image files by class, in lexicographic order."""
-    left_out, homes = LeftOut(), class_folders(folder)
-    files = [files_below(home, SUFFIXES, left_out) for home in homes]
-    note_left_out(str(folder), left_out)
-    paths = [path for found in files for path in found]
-    return EncodedSplit(
-        name=str(folder),
-        labels=torch.arange(len(homes)).repeat_interleave(torch.tensor([*map(len, files)])),
-        class_names=tuple(home.name for home in homes),
-        fingerprint=None,
-        read=lambda row: read_picture(paths[row]),
-        locate=lambda row: str(paths[row]),
-    )
+    homes = {home.name: [home] for home in class_folders(folder)}
+    return picture_files(str(folder), homes, LeftOut())
 
 
 def table_pictures(folder: Path, label: str | None = None) -> EncodedSplit:
