@@ -221,7 +221,7 @@ def _table_split(data: Data, split: Split) -> EncodedSplit:
     return table_split(data, split)
 
 
-# Asked in this order for a split; each says None where a source is of another form, but the last.
+# Asked in this order for a split. Each says None of a source of another form; the last refuses it.
 READERS: tuple[Callable[[Data, Split], EncodedSplit | None], ...] = (
     digits_split,
     folder_split,
