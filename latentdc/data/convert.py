@@ -142,17 +142,17 @@ def from_datasets(
             f"{name} is one split, a datasets.Dataset, got a {type(table).__name__}; pass one"
             f"{splits}."
         )
-    own = table.info.builder_name == "imagefolder"  # whose rows name the files that it found
     for key, column in (("image", image), ("label", label)):
         if column is not None:
             require_a(str, column, key, "the name of a column")
+    rows = of_datasets(table)
     split = encoded_table(
-        of_datasets(table),
+        rows,
         name,
         image,
         label,
         advice="name it with image=... or label=...",
-        may_read=lambda path: own and path.is_file(),
+        may_read=lambda path: rows.names_files and path.is_file(),
     )
     return _decoded(split, resolution)
 
