@@ -17,7 +17,7 @@ from latentdc.evaluate.evaluate import score_sets
 from latentdc.evaluate.setting import Setting
 from latentdc.hub import require_login
 from latentdc.io import write_bytes
-from latentdc.methods import check_data, find_method, require_set
+from latentdc.methods import find_method, require_set
 from latentdc.methods.checks import check_match, check_precision
 from latentdc.methods.context import Context, require_same_inputs
 from latentdc.methods.latents import class_sizes, require_enough_images
@@ -130,12 +130,14 @@ def _opened(
     open_data: OpenData = open_used,
 ) -> tuple[Parts, Setting | None, Context]:
     """What a run opens; the setting is None where nothing is evaluated."""
-    find_method(recipe.method.kind)  # which refuses what there is none of
+    method = find_method(recipe.method.kind)
     accelerator = runtime.start(**recipe.launch, trackers=recipe.trackers, folder=folder)
     check_precision(accelerator)
     if recipe.push.repo is not None:
         runtime.main_first(accelerator, require_login)
-    parts = runtime.main_first(accelerator, lambda: open_parts(recipe, accelerator, open_data))
+    parts = runtime.main_first(
+        accelerator, lambda: open_parts(recipe, method, accelerator, open_data)
+    )
     setting = None
     if recipe.evaluate.rows:
         evaluating = tell_with(on_step, stage="evaluating")
@@ -203,8 +205,9 @@ def _known_coreset(parts: Parts, context: Context, folder: Path) -> Coreset | No
         settings = recipe.distill
         steps = 0 if begun else settings.steps
         check_match(counts, parts.prior, parts.objective, settings, context, steps=steps)
+    if not made and parts.method.check_data is not None:
+        parts.method.check_data(counts, parts.prior, recipe.settings, context)
     if not made:
-        check_data(recipe.method.kind, counts, parts.prior, recipe.settings, context)
         check_selected(parts, context)
     if "coreset" in recipe.evaluate.rows:
         require_enough_images(counts, recipe.ipc)
@@ -274,8 +277,7 @@ def _finished(
 def _made(parts: Parts, kept: Coreset, context: Context) -> SyntheticSet:
     """What the method makes, in the time that `-v` and a method's single step are told."""
     recipe, began = parts.recipe, time.perf_counter()
-    make = find_method(recipe.method.kind)
-    synthetic = make(kept, parts.prior, recipe.settings, context)
+    synthetic = parts.method.make(kept, parts.prior, recipe.settings, context)
     seconds = round(time.perf_counter() - began, 4)
     require_set(synthetic, recipe.method.kind, parts.train, recipe.ipc)
     detail("set", f"{len(synthetic.labels):,} samples, made in {seconds:,.1f} seconds")

@@ -23,7 +23,7 @@ from latentdc.evaluate.setting import Setting, require_trainable
 from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.experts.files import ExpertFiles, ReplayBuffers, open_experts
 from latentdc.experts.training import training_snapshots
-from latentdc.methods import asks_classifier, takes_prior
+from latentdc.methods import FoundMethod, find_method
 from latentdc.methods.context import Context, Picture
 from latentdc.modes import precision_of
 from latentdc.networks.build import try_network
@@ -56,6 +56,7 @@ class Parts:
     Attributes:
         recipe: of the run.
         shared: YAML of the recipe without this machine's paths, as the set carries it.
+        method: that the recipe names.
         protocol: of the evaluation.
         train: real images, all of them.
         open_test: the images to evaluate on, opened at its first call by all processes.
@@ -69,6 +70,7 @@ class Parts:
 
     recipe: Recipe
     shared: str
+    method: FoundMethod
     protocol: EvalProtocol
     train: Dataset
     open_test: Callable[[], Dataset]
@@ -80,12 +82,14 @@ class Parts:
     classifier: str | None = None
 
 
-def open_parts(recipe: Recipe, accelerator: Accelerator, open_data: OpenData = open_used) -> Parts:
+def open_parts(
+    recipe: Recipe, method: FoundMethod, accelerator: Accelerator, open_data: OpenData = open_used
+) -> Parts:
     """Read the protocol, the data and the weights; refuse what they show to be wrong."""
     protocol, experts = recipe_protocol(recipe.evaluate), None
     if recipe.follows_experts:
         experts = open_experts(recipe.asked_experts)
-    asks = recipe.asks_classifier or asks_classifier(recipe.method.kind)
+    asks = recipe.asks_classifier or method.asks_classifier
     train, open_test = open_data(recipe.data, bool(recipe.evaluate.rows) or asks)
     normalization = preprocessing(recipe.data, train)
     if recipe.evaluate.rows:
@@ -98,7 +102,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator, open_data: OpenData = o
         for network in teachers:
             try_network(network, train.num_classes, train.resolution, trains=True)
     prior, objective, picture = None, None, None
-    if takes_prior(recipe.method.kind):
+    if method.takes_prior:
         prior = _open_prior(recipe, train, normalization, accelerator)
     if experts is not None:
         experts.check(train, normalization)
@@ -120,7 +124,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator, open_data: OpenData = o
     classifier = recipe.prune.scorer.network if asks else None
     seen = (normalization, prior, objective, experts)
     shared = shared_recipe(recipe)
-    return Parts(recipe, shared, protocol, train, open_test, *seen, picture, classifier)
+    return Parts(recipe, shared, method, protocol, train, open_test, *seen, picture, classifier)
 
 
 def _open_prior(
@@ -298,7 +302,7 @@ def path_contents(recipe: Recipe) -> dict[str, str]:
         "prune.features": prune.features,
         "prune.scorer.weights": prune.scorer.weights,
     }
-    if takes_prior(recipe.method.kind):
+    if find_method(recipe.method.kind).takes_prior:
         named["prior.weights"] = _prior_here(prior.weights, prior.revision)
         named["prior.autoencoder"] = _prior_here(prior.autoencoder)
     for key, name in recipe.opened_sets.items():

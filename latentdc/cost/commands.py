@@ -18,7 +18,7 @@ from latentdc.errors import InputError, counted
 from latentdc.estimates import UNKNOWN, aligned, in_bytes, in_work
 from latentdc.evaluate.loading import recipe_protocol
 from latentdc.experts.files import experts_folder
-from latentdc.methods import takes_prior
+from latentdc.methods import find_method
 from latentdc.preprocessing import unread_standardization
 from latentdc.priors.base import Prior
 from latentdc.priors.files import WeightsMissing
@@ -119,7 +119,7 @@ def _method(recipe: Recipe, sizes: Sizes | None, hardware: Hardware) -> Counted:
         lines |= told
     elif not recipe.samples or not known:
         found.append(_other_method(recipe, sizes, known))
-    if prior is None and takes_prior(recipe.method.kind):
+    if prior is None and find_method(recipe.method.kind).takes_prior:
         lines["prior"] = f"{recipe.prior.weights or recipe.prior.kind}: {UNKNOWN}"
     return found, lines
 
@@ -162,7 +162,7 @@ def _other_method(recipe: Recipe, sizes: Sizes | None, known: bool) -> Stage:
     kind = recipe.method.kind
     if is_own(kind):
         return Stage("distilling", None, f"what {kind.partition('#')[0]} does is not known")
-    if sizes is None or (takes_prior(kind) and not known):
+    if sizes is None or (find_method(kind).takes_prior and not known):
         return Stage("distilling", None, UNKNOWN)
     images = 2 * sizes.classes * recipe.ipc * sizes.values
     return Stage("distilling", 0, f"{kind} has no further networks", {SETS: images})
@@ -188,7 +188,7 @@ def _sizes_of(recipe: Recipe) -> tuple[Sizes | None, dict[str, str]]:
 
 def _prior(recipe: Recipe) -> Prior | None:
     """The prior without weights; None where none is used, or a download must show its networks."""
-    if not takes_prior(recipe.method.kind):
+    if not find_method(recipe.method.kind).takes_prior:
         return None
     vectors = recipe.data.kind == "vectors"
     unread = unread_standardization(vector_width(recipe.data)) if vectors else None

@@ -6,7 +6,7 @@ run folders nor evaluation; `context` holds what it may use.
 
 from collections.abc import Callable, Mapping
 from inspect import iscode, isfunction, signature, unwrap
-from typing import Any
+from typing import Any, NamedTuple
 
 from latentdc.arguments import require_a
 from latentdc.data.dataset import Dataset
@@ -25,9 +25,33 @@ Method = Callable[[Coreset, Prior | None, Any, Context], SyntheticSet]
 _TAKES = "(core set, prior, settings, context)"
 
 
-def find_method(kind: str) -> Method:
+class FoundMethod(NamedTuple):
+    """The method that a recipe names.
+
+    Attributes:
+        make: the method itself.
+        takes_prior: whether it works in the space of a prior. One of your own does unless its
+            second argument is annotated with `None`.
+        asks_classifier: whether one of your own asks `Context`'s classifier, which is tried on test
+            images; of others a recipe tells it.
+        check_data: (counts, prior, settings, context): refuses what the method cannot make of these
+            data and this prior, before anything is scored; `counts` are the different images of
+            each class that the core set has at most.
+    """
+
+    make: Method
+    takes_prior: bool
+    asks_classifier: bool
+    check_data: Callable[[Mapping[str, int], Prior | None, Any, Context], None] | None
+
+
+def find_method(kind: str) -> FoundMethod:
     """The method of a name in `METHODS`, or of one's own `package.module:function`."""
-    found: Method = resolve(METHODS[kind].function if kind in METHODS else kind, "method.kind")
+    if kind in METHODS:
+        known = METHODS[kind]
+        check = None if known.check_data is None else resolve(known.check_data, "method.kind")
+        return FoundMethod(resolve(known.function, "method.kind"), known.prior, False, check)
+    found: Method = resolve(kind, "method.kind")
     label = f"method.kind={kind.partition('#')[0]} is a function {_TAKES} -> SyntheticSet, got "
     if not callable(found):
         raise InputError(f"{label}{show(found)}.")
@@ -36,42 +60,17 @@ def find_method(kind: str) -> Method:
     except TypeError as error:
         raise InputError(f"{label}{signature(found)}.") from error
     except ValueError:  # of builtins
-        pass
-    return found
+        return FoundMethod(found, True, False, None)
+    _, *others = signature(found).parameters.values()
+    takes_prior = not others or others[0].annotation not in (None, "None")
+    return FoundMethod(found, takes_prior, _asks_classifier(found), None)
 
 
-def check_data(
-    kind: str, counts: Mapping[str, int], prior: Prior | None, settings: Any, context: Context
-) -> None:
-    """Refuse what a method cannot make of these data and this prior, before anything is scored.
+def _asks_classifier(method: Method) -> bool:
+    """Whether its code, or that of functions of its module that it calls, names `real_classifier`.
 
-    `counts` are the different images of each class that the core set has at most, here and in the
-    checks of the methods.
+    Networks have a `classifier` of their own.
     """
-    if kind in METHODS and (check := METHODS[kind].check_data) is not None:
-        resolve(check, "method.kind")(counts, prior, settings, context)
-
-
-def takes_prior(kind: str) -> bool:
-    """Whether a method works in the space of a prior.
-
-    One of your own does unless its second argument is annotated with `None`.
-    """
-    if kind in METHODS:
-        return METHODS[kind].prior
-    _, *others = signature(find_method(kind)).parameters.values()
-    return not others or others[0].annotation not in (None, "None")
-
-
-def asks_classifier(kind: str) -> bool:
-    """Whether a method of one's own asks `Context`'s classifier, which is tried on test images.
-
-    It does if its code, or that of functions of its module that it calls, names `real_classifier`;
-    networks have a `classifier` of their own.
-    """
-    if kind in METHODS:
-        return False  # of those a recipe tells it
-    method = find_method(kind)
     waiting: list[Any] = [method, vars(type(method)).get("__call__")]
     seen: set[Any] = set()
     while waiting:

@@ -325,7 +325,7 @@ class _MethodKind(NamedTuple):
     sections: tuple[str, ...]  # of a recipe (`MethodSections`), which the method takes whole
     check: Callable[[Any], dict[str, Any]]
     prior: bool = False  # whether it works in the space of a prior
-    check_data: str | None = None  # see `latentdc.methods.check_data`
+    check_data: str | None = None  # see `latentdc.methods.FoundMethod`
 
 
 METHODS = {

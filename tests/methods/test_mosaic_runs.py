@@ -306,7 +306,9 @@ def test_a_given_classifier_sees_what_its_weights_expect(tmp_path, monkeypatch):
     monkeypatch.setattr(scorers, "real_accuracy", lambda *_: 1.0)
     scorer = Scorer(weights=str(tmp_path), mean=(0.25,) * 3, std=(0.125,) * 3)
     recipe = Recipe(prune=Prune(scorer=scorer))
-    opened = Parts(recipe, "", None, TEST, lambda: TEST, None, None, None, None)
+    opened = Parts(
+        recipe, "", find_method("rded"), None, TEST, lambda: TEST, None, None, None, None
+    )
     method_context(opened, tmp_path, tmp_path, Accelerator()).real_classifier()
     assert (seen[0].mean, seen[0].std) == (scorer.mean, scorer.std)
 
