@@ -50,20 +50,18 @@ def load(
 
 def build(schema: type[T], content: dict[str, Any], name: str, overrides: Sequence[str] = ()) -> T:
     """As `load`, of the content of a file, which errors call by its `name`."""
+    given = _from_command_line(overrides)
     try:
-        return fields.build(schema, merged(content, _from_command_line(overrides)))
+        return fields.build(schema, merged(content, given))
     except fields.Misfit as error:
-        in_file = str(error) == _misfit(schema, content)
+        in_file = not _sets(given, error.key)
         raise InputError(f"{name}: {error}" if in_file else str(error)) from error
 
 
-def _misfit(schema: type, content: dict[str, Any]) -> str | None:
-    """What is wrong with a file by itself."""
-    try:
-        fields.build(schema, content)
-    except InputError as error:
-        return str(error)
-    return None
+def _sets(given: dict[str, Any], key: str) -> bool:
+    """Whether overrides set a dotted key, one above it or one below it."""
+    known = [f"{one}." for one in _flat(given)] if given else []
+    return any(one.startswith(f"{key}.") or f"{key}.".startswith(one) for one in known)
 
 
 def find(name: str, folder: str) -> Path:

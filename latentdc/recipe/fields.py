@@ -49,7 +49,14 @@ class Plain(str):
 
 
 class Misfit(InputError):
-    """A value of another type than its field's."""
+    """A key that is unknown, or a value of another type than its field's; `key` is the dotted one.
+
+    Empty where a whole mapping is of another kind, or lacks a key.
+    """
+
+    def __init__(self, told: str, key: str = "") -> None:
+        super().__init__(told)
+        self.key = key
 
 
 class _Other(Exception):
@@ -83,7 +90,7 @@ def build(
             f"{', '.join(known)}; it is a file of another kind."
         )
     if strange:
-        raise Misfit(_unknown(schema, strange[0], prefix, root))
+        raise Misfit(_unknown(schema, strange[0], prefix, root), prefix + strange[0])
     values = {} if base is None else {name: getattr(base, name) for name in known}
     for name, value in tree.items():
         field, key = known[name], prefix + name
@@ -134,7 +141,7 @@ def _field(expected: Any, value: Any, key: str) -> Any:
         return _fit(expected, value, key)
     except _Other:
         got = f"{key} takes {_describe(expected)}, got {show(value)}."
-        raise Misfit(got + _hint(expected, value)) from None
+        raise Misfit(got + _hint(expected, value), key) from None
 
 
 def _fit(expected: Any, value: Any, key: str) -> Any:
