@@ -19,9 +19,14 @@ import latentdc.priors
 from latentdc import config
 from latentdc.draws import global_draws
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.denoisers import ClassDenoiser, ClassEmbedding, UNetDenoiser
+from latentdc.priors.denoisers import (
+    ClassDenoiser,
+    ClassEmbedding,
+    UNetDenoiser,
+    place_patches,
+    without_table,
+)
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.load_denoiser import place_patches, without_table
 from latentdc.priors.schedule import load_scheduler, make_schedule
 from latentdc.priors.small import build_scheduler
 from latentdc.recipe import PriorSettings

@@ -92,6 +92,47 @@ class Denoiser(Protocol):
         """
 
 
+class _Reached(Exception):
+    """The middle of a network, whose rest need not run."""
+
+
+def middle_features(
+    denoiser: Denoiser, x: Tensor, timestep: Tensor, context: Tensor | None
+) -> Tensor:
+    """What the middle block of a denoiser makes; nothing after it runs.
+
+    The `mid_block` of a UNet, (B, D, h', w'); of a DiT's n blocks the one with index n // 2,
+    (B, N, D).
+
+    Raises:
+        InputError: a network without such a block, or a compiled one.
+    """
+    network: Any = denoiser.network
+    blocks = getattr(network, "transformer_blocks", None)
+    middle = blocks[len(blocks) // 2] if blocks else getattr(network, "mid_block", None)
+    if middle is None:
+        raise InputError(
+            f"features are those of the middle block of a UNet or a DiT, and this "
+            f"{type(network).__name__} has none; take another prior."
+        )
+    if network._compiled_call_impl is not None:
+        raise InputError("features need a network that is not compiled; set prior.compile=false.")
+    found: list[Tensor] = []
+
+    def reach(_: nn.Module, _inputs: object, output: Tensor) -> None:
+        found.append(output)
+        raise _Reached
+
+    hook = middle.register_forward_hook(reach)
+    try:
+        denoiser(x, timestep, context)
+    except _Reached:
+        pass
+    finally:
+        hook.remove()
+    return found[0]
+
+
 def require_batch(images: object, resolution: int) -> Tensor:
     """Images as they are; what is no batch (B, 3, H, W) of floats of this size is refused.
 
@@ -167,15 +208,3 @@ def network_autocast(
     if precision == "no" or device.type == "meta":  # where nothing is computed
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-
-
-def keep_in_bf16(network: nn.Module) -> None:
-    """Store the weights of linear layers and convolutions as autocast would cast them.
-
-    Autocast remembers its casts of trainable weights alone; frozen ones it casts again at every
-    call, and a graph keeps each of these copies. Stored in bf16 they are cast once, and the
-    results are the same bits. Norms and embeddings stay in float32.
-    """
-    for layer in network.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            layer.to(torch.bfloat16)

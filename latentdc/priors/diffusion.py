@@ -25,12 +25,12 @@ from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import (
     Denoiser,
     PrecisionName,
+    middle_features,
     network_autocast,
     placed,
     require_finite,
     require_latents,
 )
-from latentdc.priors.denoisers import middle_features
 from latentdc.priors.memory import FAST, Needs, fixed_plan, needed_bytes
 from latentdc.priors.schedule import Schedule
 from latentdc.recipe import PriorSettings

@@ -14,12 +14,13 @@ from latentdc.modes import in_plain_modes
 from latentdc.preprocessing import Normalization, Preprocessing, Whitening
 from latentdc.priors.base import LoadRequest, PrecisionName, Prior
 from latentdc.priors.classes import require_known
-from latentdc.priors.own import own_prior
+from latentdc.priors.files import WeightsMissing
 from latentdc.recipe import PriorSettings
 from latentdc.recipe.fields import show
-from latentdc.recipe.own import is_own, resolve
+from latentdc.recipe.own import call, failed, is_own, resolve
 
-LOADERS = {  # by `prior.kind`: functions (settings, request) -> prior; diffusers takes seconds
+Loader = Callable[[PriorSettings, LoadRequest], Prior]
+LOADERS = {  # by `prior.kind`, as text: importing diffusers takes seconds
     "pixel": "latentdc.priors.pixel:load_pixel_prior",
     "vector": "latentdc.priors.pixel:load_vector_prior",
     "autoencoder": "latentdc.priors.load_latent:load_autoencoder_prior",
@@ -72,13 +73,11 @@ def load_prior(
         raise InputError(f"precision is one of {get_args(PrecisionName)}, got {show(precision)}.")
     request = LoadRequest(resolution, class_names, normalization, seed, precision, device)
     if is_own(settings.kind):
-        return own_prior(settings, request)
+        return _own(settings, request)
     if settings.kind != "vector":  # which is of no images
         request = _checked(settings, request)
-    loader: Callable[[PriorSettings, LoadRequest], Prior] = resolve(
-        LOADERS[settings.kind], "prior.kind"
-    )
-    return loader(settings, request)
+    load: Loader = resolve(LOADERS[settings.kind], "prior.kind")
+    return load(settings, request)
 
 
 def _checked(settings: PriorSettings, request: LoadRequest) -> LoadRequest:
@@ -95,6 +94,55 @@ def _checked(settings: PriorSettings, request: LoadRequest) -> LoadRequest:
             "it is what networks see of images."
         )
     return replace(request, resolution=resolution, class_names=names, seed=seed)
+
+
+def _own(settings: PriorSettings, request: LoadRequest) -> Prior:
+    """A prior of the user's code, after one batch has gone there and back."""
+    kind, resolution, device = settings.kind, request.resolution, request.device
+    if request.is_outline:
+        raise WeightsMissing(f"prior.kind={kind} is known when it is made.")
+    offered = {
+        "class_names": request.class_names,
+        "normalization": request.normalization,
+        "seed": request.seed,
+        "settings": settings,
+        "resolution": resolution,
+        "device": device,
+    }
+    found = resolve(kind, "prior.kind")
+    is_prior = hasattr(found, "decode") and not isinstance(found, type)
+    prior: Prior = found if is_prior else call(found, "prior.kind", kind, **offered)
+    label = f"prior.kind={kind.partition('#')[0]}"
+    parts = "resolution has_noise class_names identity latent_shape encode condition decode"
+    arguments.require_able(parts, prior, label, "something that has all of latentdc.Prior")
+    source = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, resolution, resolution, generator=source).mul(2).sub(1).to(device)
+    try:
+        z = prior.encode(images).detach().requires_grad_()
+        c = prior.condition(torch.zeros(2, dtype=torch.int64, device=device))
+        noise = torch.randn(z.shape, generator=source).to(z) if prior.has_noise else None
+        with torch.enable_grad():
+            decoded = prior.decode(z, c, noise)
+            (gradient,) = torch.autograd.grad(decoded.sum(), [z])
+    except Exception as error:
+        raise failed(label, "fails on two random images", error) from error
+    for what, tensor, shape in (
+        ("encode gives", z, (2, *prior.latent_shape)),
+        ("decode gives", decoded, tuple(images.shape)),
+        ("decode has a gradient", gradient, (2, *prior.latent_shape)),
+    ):
+        if tensor.shape != shape or not bool(tensor.isfinite().all()):
+            got = tuple(tensor.shape) if tensor.shape != shape else "values that are not finite"
+            raise InputError(
+                f"{label}: {what} {got} of 2 images of {resolution} px, and finite values of "
+                f"{shape} are meant."
+            )
+    if c is not None and not (c.ndim >= 2 and len(c) == 2 and bool(c.isfinite().all())):
+        raise InputError(
+            f"{label}: condition gives {tuple(c.shape)} of 2 labels, and finite values of "
+            "(2, D), (2, T, D) or more axes, or None, are meant."
+        )
+    return prior
 
 
 def _check_device(device: torch.device | str) -> None:

@@ -7,6 +7,7 @@ to go wrong is refused, and then each network is tried by one small call, before
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,10 +19,10 @@ from latentdc.arguments import require_able
 from latentdc.errors import InputError
 from latentdc.priors import files
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.base import Autoencoder, LoadRequest, PrecisionName, keep_in_bf16
+from latentdc.priors.base import Autoencoder, LoadRequest, PrecisionName
 from latentdc.priors.components import as_input_error, load_component
+from latentdc.priors.denoisers import Config, plan_denoiser
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.load_denoiser import Config, plan_denoiser
 from latentdc.priors.memory import fixed_plan
 from latentdc.priors.schedule import load_scheduler, make_schedule
 from latentdc.ranks import warn
@@ -40,11 +41,7 @@ def load_autoencoder_prior(settings: PriorSettings, request: LoadRequest) -> Aut
     """The space of an autoencoder; see `load_prior`."""
     with _opened(settings, request) as (weights, folder):
         return _load_space(
-            weights,
-            folder,
-            settings,
-            request,
-            identity=lambda part: files.content_hash(folder, [part]),
+            weights, folder, settings, request, lambda part: files.content_hash(folder, [part])
         )
 
 
@@ -60,20 +57,14 @@ def load_diffusion_prior(settings: PriorSettings, request: LoadRequest) -> Diffu
             autoencoder,
             space_folder,
             settings,
-            request,
-            identity=lambda part: _identity(folder, plan.parts, space_folder, part, drawn),
-            precision="float32" if plan.float32 else request.precision,
+            replace(request, precision="float32") if plan.float32 else request,
+            lambda part: _identity(folder, plan.parts, space_folder, part, drawn),
         )
         with as_input_error(f"the denoiser of {weights} does not run as its config says"):
             _check_denoiser(weights, plan.config, space)
-        denoiser, class_names = plan.load(space, drawn, request.class_names)
+        denoiser, names = plan.load(space, drawn, request.class_names)
         prior = DiffusionPrior(
-            space,
-            denoiser,
-            schedule,
-            settings,
-            class_names=class_names,
-            precision=request.precision,
+            space, denoiser, schedule, settings, class_names=names, precision=request.precision
         )
         if not request.is_outline:
             _try_denoiser(weights, prior)
@@ -112,11 +103,9 @@ def _load_space(
     folder: Path,
     settings: PriorSettings,
     request: LoadRequest,
-    *,
     identity: Callable[[Path], str],
-    precision: PrecisionName | None = None,
 ) -> AutoencoderPrior:
-    """The autoencoder in a folder, in the precision of the request or another one.
+    """The space of the autoencoder in a folder.
 
     `identity` makes hex digits of all files that a prior is read from, the autoencoder's part of
     the folder being given.
@@ -129,7 +118,7 @@ def _load_space(
         resolution=request.resolution,
         identity="outline" if request.is_outline else identity(part),
         plan=fixed_plan(settings.memory, settings.chunk),
-        precision=precision or request.precision,
+        precision=request.precision,
     )
     if not request.is_outline:
         _try_autoencoder(weights, space)
@@ -185,6 +174,18 @@ def tune(
         network.to(memory_format=torch.channels_last)
     if compile:
         network.compile(dynamic=False)  # one image is measured, many are decoded
+
+
+def keep_in_bf16(network: nn.Module) -> None:
+    """Store the weights of linear layers and convolutions as autocast would cast them.
+
+    Autocast remembers its casts of trainable weights alone; frozen ones it casts again at every
+    call, and a graph keeps each of these copies. Stored in bf16 they are cast once, and the
+    results are the same bits. Norms and embeddings stay in float32.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            layer.to(torch.bfloat16)
 
 
 def _require_compiler(device: torch.device) -> None:

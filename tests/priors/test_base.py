@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.base import keep_in_bf16, network_autocast
+from latentdc.priors.base import network_autocast
+from latentdc.priors.load_latent import keep_in_bf16
 from tests.priors import small
 
 

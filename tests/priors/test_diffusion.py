@@ -2,9 +2,8 @@ import pytest
 import torch
 
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.denoisers import ClassDenoiser
+from latentdc.priors.denoisers import ClassDenoiser, without_table
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.load_denoiser import without_table
 from latentdc.priors.memory import Plan
 from latentdc.priors.pixel import PixelPrior
 from latentdc.priors.schedule import make_schedule

@@ -7,8 +7,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from latentdc.errors import InputError
-from latentdc.priors.denoisers import ClassDenoiser
-from latentdc.priors.load_denoiser import place_patches
+from latentdc.priors.denoisers import ClassDenoiser, place_patches
 from tests.priors import small
 
 NULL = 3  # the label after those of the three classes

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.denoisers import ClassDenoiser
-from latentdc.priors.load_denoiser import without_table
+from latentdc.priors.denoisers import ClassDenoiser, without_table
 from latentdc.priors.memory import (
     Needs,
     Plan,

@@ -9,10 +9,9 @@ from latentdc.data.open import open_splits
 from latentdc.errors import InputError
 from latentdc.images import from_uint8
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.denoisers import ClassDenoiser
+from latentdc.priors.denoisers import ClassDenoiser, without_table
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.load import load_prior
-from latentdc.priors.load_denoiser import without_table
 from latentdc.priors.sampler import Guide
 from latentdc.priors.schedule import make_schedule
 from latentdc.recipe import Data, PriorSettings
