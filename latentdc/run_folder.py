@@ -54,9 +54,8 @@ def check_folder(recipe: Recipe, folder: Path, *, evaluates: bool = True) -> Non
         refuse_newer(folder / RESULTS)
 
 
-def claim_folder(recipe: Recipe, folder: Path, *, evaluates: bool = True) -> None:
-    """Write the recipe into its folder, which is checked, and made if need be."""
-    check_folder(recipe, folder, evaluates=evaluates)
+def claim_folder(recipe: Recipe, folder: Path) -> None:
+    """Write the recipe into its folder, made if need be, which `check_folder` let pass."""
     folder.mkdir(parents=True, exist_ok=True)
     config.save(recipe, folder / config.RECIPE)
 

@@ -42,6 +42,7 @@ def test_checking_writes_nothing(tmp_path):
     ],
 )
 def test_a_corrected_recipe_takes_over_a_run_that_saved_no_latents(run, changed):
+    run_folder.check_folder(changed, run)
     run_folder.claim_folder(changed, run)
     with pytest.raises(InputError, match="another recipe"):
         run_folder.check_folder(RECIPE, begun(run))
@@ -80,7 +81,7 @@ def test_what_does_not_touch_the_set_may_change_when_a_run_goes_on(run):
         threads=2,
         output=str(run),
     )
-    run_folder.claim_folder(changed, begun(run))
+    run_folder.check_folder(changed, begun(run))
 
 
 def test_files_of_a_run_without_their_recipe_are_refused(run):
@@ -93,7 +94,7 @@ def test_a_recipe_of_the_users_own_is_not_overwritten(tmp_path):
     mine = "ipc: 1  # my notes\n"
     (tmp_path / "recipe.yaml").write_text(mine)
     with pytest.raises(InputError, match="was written by hand"):
-        run_folder.claim_folder(RECIPE, tmp_path)
+        run_folder.check_folder(RECIPE, tmp_path)
     assert (tmp_path / "recipe.yaml").read_text() == mine
 
 

@@ -72,11 +72,10 @@ def load_prior(
     if precision not in get_args(PrecisionName):
         raise InputError(f"precision is one of {get_args(PrecisionName)}, got {show(precision)}.")
     request = LoadRequest(resolution, class_names, normalization, seed, precision, device)
-    if is_own(settings.kind):
-        return _own(settings, request)
-    if settings.kind != "vector":  # which is of no images
+    own = is_own(settings.kind)
+    if not own and settings.kind != "vector":  # which is of no images
         request = _checked(settings, request)
-    load: Loader = resolve(LOADERS[settings.kind], "prior.kind")
+    load: Loader = _own if own else resolve(LOADERS[settings.kind], "prior.kind")
     return load(settings, request)
 
 

@@ -95,7 +95,7 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     else:
         coreset = prune_dataset(train, recipe.prune, test, **given)
     if accelerator.is_main_process:
-        run_folder.claim_folder(recipe, folder, evaluates=False)
+        run_folder.claim_folder(recipe, folder)
         keep_coreset(path, coreset, train)
         print(_summary(coreset, train))
         print(f"core set: {path}")
