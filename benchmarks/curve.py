@@ -20,7 +20,7 @@ from latentdc.methods.context import Context
 from latentdc.methods.matching import match
 from latentdc.pictures import save_grid
 from latentdc.recipe import Recipe
-from latentdc.results.result import percent
+from latentdc.results.means import percent
 from latentdc.run_parts import open_parts
 from latentdc.runtime import device_name
 

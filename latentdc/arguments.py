@@ -17,10 +17,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_MOST = 10**9  # whole numbers beyond it are slips
+
+
 def require_a(kind: type, value: object, name: str, hint: str) -> None:
     """Refuse an argument of another class."""
     if not isinstance(value, kind):
         raise InputError(f"{name} is {_article(kind)}, got {_what(value)}; {hint}.")
+
+
+def require_kinds(spec: object, name: str, **kinds: Any) -> None:
+    """Refuse fields of a dataclass whose values are not of the classes, such as `str | None`."""
+    for key, kind in kinds.items():
+        value = getattr(spec, key)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            told = getattr(kind, "__name__", str(kind))
+            raise InputError(f"{key} of {name} is {told}, got {_what(value)}.")
 
 
 def require_able(methods: str, value: object, name: str, hint: str) -> None:
@@ -40,6 +52,8 @@ def require_whole(value: object, name: str, *, least: int = 1, most: float = mat
     ):
         allowed = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
         raise InputError(f"{name} is a whole number {allowed}, got {show(value)}.")
+    if int(value) > _MOST:
+        raise InputError(f"{name} is at most {_MOST:,}, got {show(value)}.")
     return int(value)
 
 
@@ -79,6 +93,8 @@ def path_of(value: str | PathLike[str], name: str) -> Path:
     """A folder or file that may be given as text, `~` being the user's own."""
     if not isinstance(value, str | PathLike):
         raise InputError(f"{name} is a path, got {_what(value)}.")
+    if "\0" in str(value):
+        raise InputError(f"{name} is a path, and {show(str(value))} holds a character of none.")
     try:
         return Path(value).expanduser()
     except RuntimeError as error:  # ~ of somebody there is none of

@@ -1,5 +1,6 @@
 """Nonsense as arguments of the public functions: one line, before anything is computed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from tests.experts.toys import Wanderers
 from tests.methods import setup
 from tests.priors import small
 from tests.prune.toys import colours
+from tests.results.toys import result
 
 NAN, INF = float("nan"), float("inf")
 
@@ -702,3 +704,43 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
     assert plain.images.equal(again.images) and plain.z.equal(again.z)
     prior = small.load(None, "pixel", resolution=number(data.resolution))
     assert {*map(type, prior.latent_shape)} == {int}
+
+
+FRAME = latentdc.compare(latentdc.Results([result()])).frame
+NONSENSE = [
+    (lambda: latentdc.Results([1]), "each of Results is a Result, got 1; such as those of eval"),
+    (lambda: latentdc.Results(3), "Results are made of a list of Result, got 3"),
+    (lambda: replace(result(), ipc="1"), "ipc of a Result is int, got '1'"),
+    (lambda: replace(result(), unseen=0), "unseen of a Result is bool, got 0"),
+    (lambda: replace(result(), run=3), "run of a Result is str | None, got 3"),
+    (lambda: replace(result(), hashes=3), "hashes of a Result is a list of texts, got 3"),
+    (lambda: replace(result(), settings=[1]), "settings of a Result is Mapping, got a list"),
+    (lambda: latentdc.compare([result()], top5="no"), "top5 is True or False, got 'no'"),
+    (lambda: latentdc.compare([result()], against=[1]), "against is the name of a set, or None"),
+    (lambda: latentdc.compare(n for n in "ab"), "compare takes folders of runs or results of"),
+    (lambda: latentdc.compare([result()]).to(np.zeros((2, 2))), "a comparison is written as text"),
+    (lambda: latentdc.Comparison(3, None, "accuracy"), "frame is a DataFrame, got 3"),
+    (lambda: latentdc.Comparison(FRAME, None, "top-5"), "the columns name and 'top-5'"),
+    (lambda: latentdc.load_protocol("quick", changes=None), "changes is a list of texts, got null"),
+    (lambda: latentdc.load_protocol("quick", students=(n for n in "ab")), "students is a list of"),
+    (lambda: PROTOCOL.resolve("ten", 2), "images and classes are whole numbers, got 'ten'"),
+    (lambda: PROTOCOL.resolve(10, NAN), "images and classes are whole numbers, got nan"),
+    (lambda: PROTOCOL.lr_for(3), "a network is named, such as 'convnet3@32', got '3'"),
+    (lambda: replace(Coreset.whole(colours(), "easy"), rule=[1]), "rule of a Coreset is str, got"),
+    (lambda: replace(Coreset.whole(colours(), "easy"), keep="all"), "keep of a Coreset is float |"),
+    (lambda: latentdc.score_dataset(colours(), Prune(score="random", keep=0.5), on_step=3),
+     "on_step is a function, got 3"),
+    (lambda: latentdc.score_dataset(colours(), Prune(score="random"), folder="a\0b"),
+     "folder is a path, and 'a\\x00b' holds a character of none"),
+    (lambda: latentdc.open_dataset(Data(source="digits"), np.zeros((2, 2))), "split is 'train' or"),
+    (lambda: latentdc.Context(inputs=[1]), "inputs of a Context is Mapping, got a list"),
+    (lambda: latentdc.Context(ipc=10**30), "ipc is at most 1,000,000,000, got 1000"),
+    (lambda: small.load("x", precision=np.zeros((2, 2))), "precision is one of ("),
+    (lambda: latentdc.SyntheticSet(**SET, learned_lr=np.zeros((2, 2))), "learned_lr is a positive"),
+]  # fmt: skip
+SET = {"images": stripes(3).images, "labels": stripes(3).labels, "class_names": ["a", "b", "c"]}
+
+
+@pytest.mark.parametrize(("call", "told"), NONSENSE)
+def test_nonsense_is_told_in_one_line(call, told):
+    refused(call, told)

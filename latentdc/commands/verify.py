@@ -351,7 +351,7 @@ def _compare(jobs: Sequence[_Job], synthetic: "SyntheticSet", recipe: "Recipe") 
 
 def _told(there: Result, here: Result, verdict: Verdict) -> str:
     """The line of one student."""
-    from latentdc.results.result import percent
+    from latentdc.results.means import percent
 
     return (
         f"{there.student}: {percent(there.accuracies)} published, {percent(here.accuracies)} here, "

@@ -72,7 +72,7 @@ def open_dataset(data: Data, split: Split) -> Dataset:
         Dataset(360 images of 8 px, uint8, 10 classes: '0', '1', '2', ..., 'digits test')
     """
     require_a(Data, data, "data", "such as Data(source='digits')")
-    if split not in ("train", "test"):
+    if not isinstance(split, str) or split not in ("train", "test"):
         raise InputError(f"split is 'train' or 'test', got {show(split)}; Data names the splits.")
     if is_own(data.source) or data.test_share is not None:
         return open_splits(data)[split == "test"]

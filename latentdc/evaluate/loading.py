@@ -58,7 +58,7 @@ def load_protocol(
     if isinstance(students, list | tuple):
         students = [name_of(one) if callable(one) else one for one in students]
     for key, texts in {"changes": changes, "students": students}.items():
-        if texts is not None:
+        if texts is not None or key == "changes":
             arguments.require_texts(texts, key, functions=key == "students")
     parts: dict[str, Any] = {"students": students, "seeds": seeds, "together": together}
     for key, same in said_by(changes).items():
@@ -68,7 +68,7 @@ def load_protocol(
     path = config.find(str(name), _FOLDER)
     replaced = {key for ways in _WAYS if not ways.isdisjoint(keys) for key in ways}
     if steps is not None:  # before the whole is checked
-        changes, replaced = [*changes, f"steps={steps}"], replaced | _WAYS[0]
+        changes, replaced = [*changes, f"steps={show(steps)}"], replaced | _WAYS[0]
     protocol = config.load(EvalProtocol, path, changes, without=replaced)
     if named := ", ".join(key for key in dict.fromkeys(keys) if key != "together"):
         protocol = replace(protocol, name=f"{protocol.name} with other {named}")

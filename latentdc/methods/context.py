@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from latentdc import runtime
-from latentdc.arguments import require_a, require_seed, require_whole
+from latentdc.arguments import require_a, require_kinds, require_seed, require_whole
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.modes import precision_of
@@ -119,6 +119,7 @@ class Context:
         require_a(Accelerator, self.accelerator, "accelerator", "make one, or leave it out")
         if self.train is not None:
             require_a(Dataset, self.train, "train", "such as the first of open_splits(Data())")
+        require_kinds(self, "a Context", inputs=Mapping)
         mean = getattr(self.mean, "tolist", lambda: self.mean)()  # an array of NumPy too
         object.__setattr__(self, "mean", Normalization(mean).mean)
         for name in _FUNCTIONS:

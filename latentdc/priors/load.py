@@ -69,7 +69,7 @@ def load_prior(
         PriorSettings, settings, "settings", 'such as PriorSettings(weights="digits")'
     )
     _check_device(device)
-    if precision not in get_args(PrecisionName):
+    if not isinstance(precision, str) or precision not in get_args(PrecisionName):
         raise InputError(f"precision is one of {get_args(PrecisionName)}, got {show(precision)}.")
     request = LoadRequest(resolution, class_names, normalization, seed, precision, device)
     own = is_own(settings.kind)

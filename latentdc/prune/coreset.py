@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from latentdc.arguments import class_names_of, path_of, require_a
+from latentdc.arguments import class_names_of, path_of, require_a, require_kinds
 from latentdc.data.classes import require_members
 from latentdc.data.dataset import Dataset, different_rows, require_labels
 from latentdc.errors import InputError
@@ -60,6 +60,9 @@ class Coreset:
     inputs: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        texts = dict.fromkeys(("rule", "order", "dataset"), str)
+        kinds = {"keep": float | int, "data_hash": str | None, "inputs": Mapping}
+        require_kinds(self, "a Coreset", **texts, **kinds)
         name = f"the core set of {self.dataset}"
         object.__setattr__(self, "class_names", class_names_of(self.class_names, name))
         for part, dtype in (("hashes", torch.int64), ("scores", torch.float32)):

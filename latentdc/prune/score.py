@@ -74,6 +74,8 @@ class Scoring:
         self.train, self.prune, self.scorer = train, prune, prune.scorer
         self.window = prune.window or (1, prune.scorer.epochs)  # epochs to look at, from 1
         self.test, self._normalization = train if test is None else test, normalization
+        if on_step is not None:
+            arguments.require_able("__call__", on_step, "on_step", "a function")
         self.on_step = on_step
         self.folder = arguments.folder_of(folder, "folder")
         self.accelerator = accelerator or Accelerator()

@@ -121,6 +121,8 @@ def parse_network(name: str) -> tuple[str, int]:
     Raises:
         InputError: unknown name (with the nearest one), or a width that it cannot have.
     """
+    if not isinstance(name, str):
+        raise InputError(f"a network is named, such as 'convnet3@32', got {str(name)[:80]!r}.")
     if is_own(name) or name.startswith((PREFIX, TIMM)):
         limits_of(name)
         return name, 1  # these come in one width

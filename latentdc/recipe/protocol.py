@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from latentdc.errors import InputError, counted
 from latentdc.recipe.checks import check_augment, require
-from latentdc.recipe.fields import build, check_fields
+from latentdc.recipe.fields import build, check_fields, show
 from latentdc.recipe.identity import changed, digest, first_default, idle
 from latentdc.recipe.labels import Labels, Views
 from latentdc.recipe.networks import LIMITS, can_stack, check_network, parse_network
@@ -195,6 +195,9 @@ class EvalProtocol:
 
     def resolve(self, images: int, classes: int) -> "EvalProtocol":
         """The protocol in steps and one batch size, for so many images of so many classes."""
+        for value in (images, classes):
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise InputError(f"images and classes are whole numbers, got {show(value)}.")
         if images < 1 or classes < 1:
             raise InputError(
                 f"protocol {self.name} trains on images of classes, got "

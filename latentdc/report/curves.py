@@ -11,7 +11,7 @@ from latentdc.report.charts import COLORS, Chart, Mark, Series, curve, plot
 from latentdc.report.runs import Run
 from latentdc.results.comparison import columns, groups_of, lines_of, seconds_of, size_of
 from latentdc.results.frontier import frontier
-from latentdc.results.result import by_seed, deviation, plus_minus
+from latentdc.results.means import by_seed, deviation, plus_minus
 
 _MEASURES = {
     "loss": "Loss over steps",

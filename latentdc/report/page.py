@@ -27,7 +27,7 @@ from latentdc.report.curves import accuracy_charts, step_charts
 from latentdc.report.images import Album, Gallery, ends_of_ranking, synthetic_images
 from latentdc.report.runs import Run, of_same_set, open_runs
 from latentdc.results import comparison
-from latentdc.results.result import by_seed, deviation, plus_minus
+from latentdc.results.means import by_seed, deviation, plus_minus
 
 NAME = "report.html"  # in a run folder
 LARGEST = 20 * 2**20  # bytes of a page

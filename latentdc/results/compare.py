@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from latentdc.arguments import require_a
 from latentdc.errors import InputError
 from latentdc.recipe.fields import show
 from latentdc.results.comparison import FORMATS, require_choices, written
@@ -56,7 +57,11 @@ def compare(
             raise InputError(
                 f"compare takes folders of runs or results of evaluate_sets, got {show(one)}."
             )
+    if not isinstance(top5, bool):
+        raise InputError(f"top5 is True or False, got {show(top5)}.")
     value = "top5" if top5 else "accuracy"
+    if not isinstance(against, str | None):
+        raise InputError(f"against is the name of a set, or None, got {show(against)}.")
     frame = read_runs(runs)
     require_choices(frame, against, value)
     return Comparison(frame, against, value)
@@ -85,6 +90,13 @@ class Comparison:
     frame: pd.DataFrame
     against: str | None
     value: str
+
+    def __post_init__(self) -> None:
+        hint = "such as that of latentdc.compare(...)"
+        require_a(pd.DataFrame, self.frame, "frame", hint)
+        known = isinstance(self.value, str) and self.value in ("accuracy", "top5")
+        if not known or not {"name", self.value} <= {*self.frame}:
+            raise InputError(f"frame has the columns name and {show(self.value)}, {hint}.")
 
     def __str__(self) -> str:
         return self.to_text()
@@ -117,7 +129,7 @@ class Comparison:
         Raises:
             InputError: another one.
         """
-        if kind not in FORMATS:
+        if not isinstance(kind, str) or kind not in FORMATS:
             raise InputError(f"a comparison is written as {', '.join(FORMATS)}, got {show(kind)}.")
         return written(self.frame, kind, self.against, self.value)
 

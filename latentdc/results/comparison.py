@@ -18,7 +18,7 @@ from latentdc import plain_text
 from latentdc.errors import InputError, counted, nearest
 from latentdc.plain_text import Number, Rows
 from latentdc.recipe import BASELINES
-from latentdc.results import result
+from latentdc.results import means, result
 from latentdc.results.robustness import robustness
 
 FORMATS = ("text", "markdown", "latex", "csv")
@@ -46,9 +46,9 @@ def paired_difference(
 
     None where a student is missing. Both are frames of one set, as `by_seed` takes them.
     """
-    ours, theirs = (result.named_by_seed(each, students, value) for each in (one, other))
+    ours, theirs = (means.named_by_seed(each, students, value) for each in (one, other))
     shared = {seed: seed for seed in ours if seed in theirs}  # to the first that it is alike
-    for first in (result.first_alike(each) for each in (one, other)):
+    for first in (means.first_alike(each) for each in (one, other)):
         same: dict[int | str, int | str] = {}
         for seed in list(shared):
             kept, joined = shared[same.setdefault(first[seed], seed)], shared[seed]
@@ -59,7 +59,7 @@ def paired_difference(
     for seed, of in shared.items():
         pairs.setdefault(of, []).append(ours[seed] - theirs[seed])
     differences = [fmean(several) for several in pairs.values()]
-    error = result.deviation(differences)
+    error = means.deviation(differences)
     count = len(differences)
     return Difference(fmean(differences), error and error / math.sqrt(count), count)
 
@@ -155,9 +155,9 @@ def _csv(frame: pd.DataFrame, against: str | None, value: str) -> str:
             first = line.iloc[0]
             other = _base_of(line, bases)
             for student, students in columns(group):
-                values = result.by_seed(line, students, value)
+                values = means.by_seed(line, students, value)
                 pair = other is not None and paired_difference(line, other, students, value)
-                found = [len(values), fmean(values) if values else None, result.deviation(values)]
+                found = [len(values), fmean(values) if values else None, means.deviation(values)]
                 facts = [size_of(line), seconds_of(line)]
                 minus = None if other is None else other["name"].iloc[0]
                 paired = [pair.mean, pair.error] if pair else [None, None]
@@ -181,7 +181,7 @@ def lines_of(group: pd.DataFrame) -> list[pd.DataFrame]:
 def columns(group: pd.DataFrame) -> list[tuple[str, list[str]]]:
     """Names and students of a group's columns; the last is the mean of several unseen students."""
     single = [(student, [student]) for student in group["student"].unique()]
-    unseen = result.unseen_students(group)
+    unseen = means.unseen_students(group)
     return single + ([(result.UNSEEN, unseen)] if unseen else [])
 
 
@@ -202,9 +202,9 @@ def _caption(group: pd.DataFrame, value: str) -> str:
     seeds = sorted(set(group.groupby(["name", "ipc", "student"])["training"].nunique()))
     first = group.iloc[0]
     facts = group.rename(columns=lambda name: name.removeprefix("machine."))
-    apart = result.computed(facts.to_dict("records"))
+    apart = means.computed(facts.to_dict("records"))
     return (
-        f"{what} in %, {result.over_seeds(*seeds)}, "
+        f"{what} in %, {means.over_seeds(*seeds)}, "
         f"protocol {' or '.join(group['protocol'].unique())} "
         f"({first['protocol_hash']}), {counted(int(first['steps']), 'step')}, "
         f"test set {first['test']}{f', computed with {apart}' if apart else ''}"
@@ -228,9 +228,9 @@ def _accuracies(group: pd.DataFrame, value: str) -> Rows:
     ]
     for line in lines_of(group):
         took = [_count(seconds_of(line))] if timed else []
-        values = [result.by_seed(line, students, value) for _, students in columns(group)]
+        values = [means.by_seed(line, students, value) for _, students in columns(group)]
         accuracies = [
-            _points(fmean(found), result.deviation(found)) if found else Number("-")
+            _points(fmean(found), means.deviation(found)) if found else Number("-")
             for found in values
         ]
         rows.append([*_set(line), _count(size_of(line)), *took, *accuracies])
@@ -244,7 +244,7 @@ def _count(value: float | None) -> Number:
 
 def _points(mean: float, error: float | None, sign: str = "", note: str = "") -> Number:
     """Shares, in %."""
-    text = result.plus_minus(mean, error, sign) + note
+    text = means.plus_minus(mean, error, sign) + note
     return Number(text, 100 * mean, None if error is None else 100 * error)
 
 
@@ -294,7 +294,7 @@ def _difference(line: pd.DataFrame, base: pd.DataFrame, students: list[str], val
     found = paired_difference(line, base, students, value)
     if found is None:
         return Number("-")
-    most = max(len(result.by_seed(one, students, value)) for one in (line, base))
+    most = max(len(means.by_seed(one, students, value)) for one in (line, base))
     fewer = f" ({found.seeds} seed{'s' if found.seeds > 1 else ''})" if found.seeds < most else ""
     return _points(found.mean, found.error, "+", fewer)
 

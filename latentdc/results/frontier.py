@@ -9,7 +9,7 @@ import pandas as pd
 
 from latentdc import figures, io, plain_text
 from latentdc.results.comparison import columns, groups_of, lines_of, size_of
-from latentdc.results.result import by_seed, deviation
+from latentdc.results.means import by_seed, deviation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,11 +8,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from latentdc.arguments import path_of, require_shares
+from latentdc.arguments import path_of, require_a, require_kinds, require_shares, require_texts
 from latentdc.errors import InputError
 from latentdc.io import as_read_back, read_json, write_json
 from latentdc.locks import locked
@@ -20,6 +20,7 @@ from latentdc.recipe import BASELINES
 from latentdc.recipe.fields import show
 from latentdc.recipe.labels import OWN
 from latentdc.recipe.protocol import require_hash
+from latentdc.results.means import deviation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,10 +28,18 @@ if TYPE_CHECKING:
 _VERSION = 5  # of files; no released version wrote another one
 UNSEEN = "unseen"  # the column of the mean over several students that no distillation used
 RESULTS, EVALUATION = "results.json", "evaluation.json"  # of a run, and of later evaluations
-_COMPUTED = ("precision", "device", "torch")  # facts of the machine that round numbers otherwise
 _VALUES = ("hash", "accuracy", "top5")  # of one training
 # What reading a file can raise whose values are anything that JSON has.
 _BAD = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+
+
+_FIELDS: Mapping[str, Any] = {  # of a `Result`, but for accuracies, which are checked as such
+    **dict.fromkeys(("set", "student", "protocol", "protocol_hash", "test"), str),
+    **dict.fromkeys(("run", "counts", "data"), str | None),
+    **dict.fromkeys(("settings", "preprocessing", "labels", "machine"), Mapping),
+    **{"ipc": int, "classes": int, "unseen": bool},
+    **{"image_bytes": int | None, "seconds": float | int | None},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +72,8 @@ class Result:
         machine: where it was computed: versions, device, threads, processes, precision, commit.
 
     Raises:
-        InputError: accuracies that are no shares, or not one for each seed's set.
+        InputError: values of another kind, accuracies that are no shares, or not one for each
+            seed's set.
 
     Examples:
         >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
@@ -98,6 +108,8 @@ class Result:
     machine: Mapping[str, Any]
 
     def __post_init__(self) -> None:
+        require_kinds(self, "a Result", **_FIELDS)
+        require_texts(self.hashes, "hashes of a Result")
         for name in ("accuracies", "top5"):
             if (values := getattr(self, name)) is not None:
                 shares = require_shares(values, len(self.hashes), f"{name} of {show(self.set)}")
@@ -154,6 +166,9 @@ class Result:
 class Results(list[Result]):
     """What a run, a sweep, an evaluation or a file of results gives: a list of `Result`.
 
+    Raises:
+        InputError: something else is among them.
+
     Examples:
         >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
         >>> protocol = latentdc.load_protocol("quick", students=["convnet3@8"], seeds=2, steps=5)
@@ -162,6 +177,13 @@ class Results(list[Result]):
         >>> list(results.to_frame()["seed"])
         [0, 1]
     """
+
+    def __init__(self, results: Iterable[Result] = ()) -> None:
+        if not isinstance(results, Iterable):
+            raise InputError(f"Results are made of a list of Result, got {show(results)}.")
+        super().__init__(results)
+        for one in self:
+            require_a(Result, one, "each of Results", "such as those of evaluate_sets")
 
     def to_frame(self) -> "pd.DataFrame":
         """A row for each training: what it is of, its seed, the hash of its set, its accuracies.
@@ -201,11 +223,6 @@ class Results(list[Result]):
                 own = {"seed": seed, "training": f"{values[0]}/{seed}"}
                 rows.append({**shared, **own, **dict(zip(_VALUES, values, strict=True))})
         return pd.DataFrame(rows)
-
-
-def deviation(values: Sequence[float]) -> float | None:
-    """Sample standard deviation (divided by n - 1), None for a single value."""
-    return stdev(values) if len(values) > 1 else None
 
 
 def save(path: str | Path, results: Iterable[Result]) -> None:
@@ -382,69 +399,3 @@ def share(value: object) -> float:
     if isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value <= 1:
         return float(value)
     raise ValueError(f"an accuracy is a share in [0, 1], not {value!r}")  # NaN neither
-
-
-# ---- Frames of results by seed, and how a mean and its deviation are written ----
-
-
-def by_seed(frame: "pd.DataFrame", students: Sequence[str], value: str = "accuracy") -> list[float]:
-    """Mean over students for each seed that all of them have; empty where one is missing.
-
-    The frame is of one set under one protocol, the value `accuracy` or `top5`. Seeds that repeat
-    the training of another, as random images do beside each set of a sweep, count once.
-    """
-    means = named_by_seed(frame, students, value)
-    first = first_alike(frame[frame["seed"].isin(list(means))])
-    return [mean for seed, mean in means.items() if first[seed] == seed]
-
-
-def first_alike(frame: "pd.DataFrame") -> dict[int | str, int | str]:
-    """The first seed of the same training, for each seed of a frame as of `by_seed`."""
-    known = frame[["seed", "training"]].drop_duplicates("seed").sort_values("seed")
-    return dict(
-        zip(known["seed"], known.groupby("training")["seed"].transform("first"), strict=True)
-    )
-
-
-def named_by_seed(
-    frame: "pd.DataFrame", students: Sequence[str], value: str = "accuracy"
-) -> dict[int | str, float]:
-    """The means of `by_seed`, each under its seed; arguments as there."""
-    found: dict[int | str, dict[str, float]] = {}
-    known = frame[frame[value].notna()]
-    for seed, student, number in zip(known["seed"], known["student"], known[value], strict=True):
-        if student in students:
-            found.setdefault(seed, {})[student] = float(number)
-    count = len(set(students))
-    return {s: fmean(found[s].values()) for s in sorted(found) if len(found[s]) == count}
-
-
-def unseen_students(frame: "pd.DataFrame") -> list[str]:
-    """Students that no distillation of the frame's sets used; empty unless there are several."""
-    unseen = frame.groupby("student", sort=False)["unseen"].all()
-    students = [str(student) for student in unseen.index[unseen]]
-    return students if len(students) > 1 else []
-
-
-def percent(values: Sequence[float]) -> str:
-    """Mean and sample standard deviation of shares, in %; the mean alone of a single one."""
-    return plus_minus(fmean(values), deviation(values)) if values else "-"
-
-
-def over_seeds(*counts: int) -> str:
-    """What a mean and its deviation are of, for captions."""
-    if counts == (1,):
-        return "1 seed"
-    return f"mean ± sample std over {' or '.join(map(str, counts))} seeds"
-
-
-def computed(machines: Sequence[Mapping[str, Any]]) -> str:
-    """What results that stand together were computed with, where that differs; "" where not."""
-    known = {name: dict.fromkeys(one.get(name) for one in machines) for name in _COMPUTED}
-    told = {name: [one for one in found if isinstance(one, str)] for name, found in known.items()}
-    return ", ".join(f"{name} {' or '.join(few)}" for name, few in told.items() if len(few) > 1)
-
-
-def plus_minus(mean: float, error: float | None, sign: str = "") -> str:
-    """Shares in % with one decimal."""
-    return f"{100 * mean:{sign}.1f}" + ("" if error is None else f" ± {100 * error:.1f}")

@@ -7,7 +7,7 @@ import pandas as pd
 from latentdc.errors import counted
 from latentdc.plain_text import aligned_table, in_markdown, markdown_table
 from latentdc.recipe.labels import OWN
-from latentdc.results import result
+from latentdc.results import means, result
 
 _MANY = 100  # classes from which publications report top-5 beside top-1
 
@@ -37,7 +37,7 @@ def _cells(results: Sequence[result.Result]) -> list[list[str]]:
     tables = frame.groupby(table, sort=False, dropna=False)
     frame["table"] = tables.ngroup()
     students = list(dict.fromkeys(frame["student"]))
-    unseen = {number: result.unseen_students(one) for number, one in frame.groupby("table")}
+    unseen = {number: means.unseen_students(one) for number, one in frame.groupby("table")}
     five = bool((frame["classes"] >= _MANY).any() and frame["top5"].notna().any())
     shown = {"bytes": frame["bytes"], "seconds": frame["seconds"]}
     facts = [name for name, values in shown.items() if values.notna().any()]
@@ -51,11 +51,11 @@ def _cells(results: Sequence[result.Result]) -> list[list[str]]:
         numbers = [_number(one[fact].iloc[0]) for fact in facts]
         kinds = ("accuracy", "top5") if five else ("accuracy",)
         values = [
-            result.percent(result.by_seed(one, [student], kind))
+            means.percent(means.by_seed(one, [student], kind))
             for student in students
             for kind in kinds
         ]
-        values += [result.percent(result.by_seed(one, unseen[number]))] if extra else []
+        values += [means.percent(means.by_seed(one, unseen[number]))] if extra else []
         cells.append([name, *about, *numbers, *values])
     return cells
 
@@ -72,7 +72,7 @@ def _captions(results: Sequence[result.Result]) -> list[str]:
         settings, seeds = one.settings, len(one.accuracies)
         fewer = " at most, less what InfoBatch leaves out" if settings.get("infobatch") else ""
         lines.append(
-            f"Test accuracy in %, {result.over_seeds(seeds)}, ipc {one.ipc}, protocol "
+            f"Test accuracy in %, {means.over_seeds(seeds)}, ipc {one.ipc}, protocol "
             f"{one.protocol} ({one.protocol_hash}): {counted(one.steps, 'step')} for every row"
             f"{fewer}."
         )
@@ -84,7 +84,7 @@ def _captions(results: Sequence[result.Result]) -> list[str]:
         if settings.get("unsettled"):
             lines.append(f"The sources do not settle its {', '.join(settings['unsettled'])}.")
         alike = [r for r in results if (r.ipc, r.conditions) == (one.ipc, one.conditions)]
-        if apart := result.computed([r.machine for r in alike]):
+        if apart := means.computed([r.machine for r in alike]):
             lines.append(f"Computed with {apart}.")
         lines += _labels(alike)
     return list(dict.fromkeys(lines))

@@ -13,15 +13,8 @@ from latentdc.errors import counted
 from latentdc.recipe import BASELINES
 from latentdc.report import page
 from latentdc.results.comparison import CONDITIONS, written
-from latentdc.results.result import (
-    RESULTS,
-    Result,
-    Results,
-    computed,
-    over_seeds,
-    percent,
-    save,
-)
+from latentdc.results.means import computed, over_seeds, percent
+from latentdc.results.result import RESULTS, Result, Results, save
 from latentdc.results.tables import to_markdown
 from latentdc.sweep.picture import draw
 from latentdc.sweep.run import FIXED, ByPoint, cell_result, cell_results, cell_stages, is_finished

@@ -10,6 +10,7 @@ from latentdc.arguments import require_a
 from latentdc.errors import InputError
 from latentdc.images import Images, MappedImages
 from latentdc.preprocessing import Whitening
+from latentdc.recipe.fields import show
 
 _LEVELS = 10  # float images without negative values that go beyond it are levels 0 to 255
 
@@ -81,7 +82,7 @@ def require_rate(lr: float | None) -> None:
     """Refuse what is no learning rate, nor None."""
     require(
         lr is None or (not isinstance(lr, bool) and isinstance(lr, Real) and 0 < lr < math.inf),
-        f"learned_lr is a positive number, got {lr!r}",
+        f"learned_lr is a positive number, got {show(lr)}",
     )
 
 
@@ -90,7 +91,7 @@ def require_grid(grid: int | None, side: int) -> None:
     require(
         grid is None
         or (not isinstance(grid, bool) and isinstance(grid, Integral) and 1 <= grid <= side),
-        f"grid is the number of pictures along a side of an image, got {grid!r}",
+        f"grid is the number of pictures along a side of an image, got {show(grid)}",
     )
 
 

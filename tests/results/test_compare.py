@@ -16,7 +16,8 @@ from latentdc.recipe.labels import Labels, Teacher
 from latentdc.results.__main__ import main
 from latentdc.results.comparison import groups_of, paired_difference, written
 from latentdc.results.frontier import draw_frontier, frontier
-from latentdc.results.result import Results, by_seed, unseen_students
+from latentdc.results.means import by_seed, unseen_students
+from latentdc.results.result import Results
 from latentdc.results.robustness import augmentation_robust_score, label_robust_score, robustness
 from latentdc.results.runs import read_runs
 from latentdc.results.tables import to_text

@@ -11,7 +11,8 @@ import torch
 from latentdc.errors import InputError
 from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.results.compare import compare
-from latentdc.results.result import Result, Results, by_seed, from_json, load, merge, save, to_json
+from latentdc.results.means import by_seed
+from latentdc.results.result import Result, Results, from_json, load, merge, save, to_json
 from tests.results.toys import evaluation, result, run, table
 
 

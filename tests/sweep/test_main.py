@@ -20,7 +20,8 @@ from latentdc.prune import score as module
 from latentdc.prune.score_table import ScoreTable
 from latentdc.ranks import warn
 from latentdc.recipe import Evaluate, Prune, Recipe
-from latentdc.results.result import Result, load, percent, plus_minus
+from latentdc.results.means import percent, plus_minus
+from latentdc.results.result import Result, load
 from latentdc.run_folder import claim_folder
 from latentdc.sweep import run as sweep_run
 from latentdc.sweep.__main__ import main
