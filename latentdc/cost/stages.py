@@ -22,7 +22,7 @@ from latentdc import estimates, ranks
 from latentdc.divided import is_divided
 from latentdc.draws import own_streams
 from latentdc.errors import InputError
-from latentdc.networks.build import trial_network
+from latentdc.networks.build import trial_network, without_weights
 from latentdc.priors.memory import kept_bytes
 from latentdc.prune.scorers import published_weights
 from latentdc.recipe import Scorer
@@ -155,17 +155,10 @@ def published_student(name: str, size: int) -> Student:
     """Like `student`, of a classifier of torchvision as its weights have it; it is not trained."""
     from torchvision import models  # takes a second
 
-    def build() -> torch.nn.Module:
-        network: torch.nn.Module = models.get_model(name, weights=None).eval()
-        return network
-
     with own_streams(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of first weights, which are not looked at
-        try:
-            with torch.device("meta"):
-                network = build()
-        except NotImplementedError:  # as `trial_network` says
-            network = build().to("meta")
+        network: torch.nn.Module = without_weights(partial(models.get_model, name, weights=None))
+    network.eval()
     image = torch.zeros(1, 3, size, size, device="meta")
     try:
         forward = estimates.multiply_adds(lambda: network(image))

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from latentdc.networks.vgg import VGG11, AlexNet
 from latentdc.networks.vit import ViT
 from latentdc.recipe import networks
 from latentdc.recipe.own import call, failed, is_own, resolve
+
+M = TypeVar("M", bound=nn.Module)
 
 # The keys are those of recipe.networks.LIMITS.
 NETWORKS: dict[str, Callable[..., Network]] = {
@@ -266,16 +268,21 @@ def trial_network(name: str, num_classes: int, resolution: int) -> tuple[Network
 
     But others' networks, which may compute with their tensors, are whole and on the CPU.
     """
-    foreign, meta = networks.is_foreign(name), torch.device("meta")
-    if not foreign:
-        try:
-            with meta:
-                return build_network(name, num_classes=num_classes, resolution=resolution), meta
-        except NotImplementedError:  # torchvision's RegNets compute with tensors how wide they are
-            pass
-    with own_streams(), torch.device("cpu") as cpu:
-        network = build_network(name, num_classes=num_classes, resolution=resolution)
-    return (network, cpu) if foreign else (network.to(meta), meta)
+    build = partial(build_network, name, num_classes=num_classes, resolution=resolution)
+    if not networks.is_foreign(name):
+        return without_weights(build), torch.device("meta")
+    with own_streams(), torch.device("cpu") as device:
+        return build(), device
+
+
+def without_weights(build: Callable[[], M]) -> M:
+    """What a function builds, on the meta device."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except NotImplementedError:  # torchvision's RegNets compute with tensors how wide they are
+        with own_streams(), torch.device("cpu"):
+            return build().to("meta")
 
 
 @cache

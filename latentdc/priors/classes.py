@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from latentdc.arguments import one_form
-from latentdc.errors import InputError, nearest
+from latentdc.errors import InputError
 from latentdc.priors.base import Prior
 from latentdc.ranks import warn
 from latentdc.recipe import subsets
@@ -47,17 +47,6 @@ def match_classes(
             f"{missing[:5]} of the data set; {advice}."
         )
     return torch.tensor(labels)
-
-
-def require_known(names: Mapping[str, str], class_names: Sequence[str]) -> None:
-    """Refuse `prior.names` of classes that a data set does not have."""
-    for name in names:
-        if name not in class_names:
-            raise InputError(
-                f"prior.names: the data set has no class {name!r}{nearest(name, class_names)}; "
-                f"its classes are {', '.join(class_names[:10])}"
-                f"{', ...' if len(class_names) > 10 else ''}."
-            )
 
 
 def class_prompts(

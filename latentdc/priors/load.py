@@ -8,12 +8,11 @@ import torch
 from torch import nn
 
 from latentdc import arguments, ranks
-from latentdc.errors import InputError, first_line
+from latentdc.errors import InputError, first_line, nearest
 from latentdc.estimates import parameters
 from latentdc.modes import in_plain_modes
 from latentdc.preprocessing import Normalization, Preprocessing, Whitening
 from latentdc.priors.base import LoadRequest, PrecisionName, Prior
-from latentdc.priors.classes import require_known
 from latentdc.priors.files import WeightsMissing
 from latentdc.recipe import PriorSettings
 from latentdc.recipe.fields import show
@@ -86,7 +85,12 @@ def _checked(settings: PriorSettings, request: LoadRequest) -> LoadRequest:
     names = request.class_names
     if names is not None:
         names = arguments.class_names_of(names, "load_prior")
-        require_known(settings.names, names)
+        for name in settings.names:
+            if name not in names:
+                raise InputError(
+                    f"prior.names: the data set has no class {name!r}{nearest(name, names)}; its "
+                    f"classes are {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}."
+                )
     if not isinstance(request.normalization, Normalization | Whitening | None):
         raise InputError(
             f"normalization is a Normalization or a Whitening, got {show(request.normalization)}; "
