@@ -96,8 +96,7 @@ def class_folders(data: Data, split: str) -> EncodedSplit:
     for entry in _folders(root, data, left_out):
         homes[one_form(entry.name)].append(entry)
     if data.class_names is not None:
-        ids = named_classes([*homes], data, name)
-        homes = dict(zip(ids, homes.values(), strict=True))
+        homes = dict(zip(named_classes([*homes], data, name), homes.values(), strict=True))
     if data.classes is None and data.subset is None:
         files.require_no_lost_folder(root, SUFFIXES)
     kept = chosen_names(sorted(homes), data, name)

@@ -56,9 +56,8 @@ def open_tables(data: Data) -> Tables:
         datasets.disable_progress_bars()
     source = Path(data.source)
     if source.is_dir():
-        return (
-            saved_tables(source) if files.is_saved(source) else _folder_tables(source, data.config)
-        )
+        saved = files.is_saved(source)
+        return saved_tables(source) if saved else _folder_tables(source, data.config)
     with _told_of_the_hub(data):
         return _hub_parquet(data, _card(data)) or _hub_tables(data)
 
@@ -126,9 +125,7 @@ def _hub_tables(data: Data) -> Tables:
     with suppress(*_REFUSED):  # of which it tells itself
         _tell_cost(data)
     tables = datasets.load_dataset(data.source, data.config, revision=data.revision)
-    return {
-        split: partial(lambda name: parquet.of_datasets(tables[name]), split) for split in tables
-    }
+    return {split: partial(parquet.of_datasets, tables[split]) for split in tables}
 
 
 def _tell_cost(data: Data) -> None:
