@@ -36,7 +36,8 @@ class _TermsCost(NamedTuple):
 
 def describe_prior(recipe: PriorRecipe, hardware: Hardware) -> str:
     """Lines of `quantity: value` for the training of a prior."""
-    data, size, classes = recipe.data, kept_size(recipe.data), class_count(recipe.data)
+    data, size = recipe.data, kept_size(recipe.data)
+    classes = size.classes if size else class_count(data)
     lines = {"data": f"{data.source}, {data.resolution} px"}
     images = None if size is None else size.train * (1 + recipe.flip)
     lines["training images"] = UNKNOWN if size is None else f"{size.train:,}"
