@@ -90,7 +90,7 @@ def _counted(
 
 def _method(recipe: Recipe, sizes: Sizes | None, hardware: Hardware) -> Counted:
     """The stages of making a set, and lines about them."""
-    prior, classes = _prior(recipe), class_count(recipe.data)
+    prior, classes = _prior(recipe), sizes.classes if sizes else class_count(recipe.data)
     found: list[Stage] = []
     lines = {
         key: f"{name}: not here, and taken for an id on the Hub"

@@ -18,7 +18,7 @@ from latentdc.data.encoded import EncodedSplit, decoded
 from latentdc.data.files import Split, files_below, is_saved, usual_split
 from latentdc.data.folder import flat_split, folder_split
 from latentdc.data.tar import tar_split
-from latentdc.data.vectors import class_names, open_vectors, stored_split
+from latentdc.data.vectors import kept_vectors, open_vectors
 from latentdc.errors import InputError, counted, is_full
 from latentdc.modes import in_plain_modes
 from latentdc.plain_text import printable
@@ -261,30 +261,24 @@ def kept_size(data: Data) -> Size | None:
         InputError: a folder without such splits or classes.
     """
     known = KNOWN.get(data.source) if data.kind == "images" else None
-    if known is None:
-        if not os.path.exists(data.source):
-            return None
-        if data.kind == "vectors":  # which are not read
-            stored = stored_split(data, "train")
-            tested = 0 if data.test_share else len(stored_split(data, "test").labels)
-            return _divided(data, Size(len(stored.labels), tested, len(class_names(data, stored))))
-        encoded = encoded_split(data, "train")
-        tested = 0 if data.test_share else len(encoded_split(data, "test"))
-        classes = len(encoded.class_names)
-        smallest = int(encoded.labels.bincount(minlength=classes).min())
-        return _divided(data, Size(len(encoded), tested, classes, smallest))
-    classes = _chosen(data) or known.classes
-    train, test = (round(count * classes / known.classes) for count in known[:2])
-    return _divided(data, Size(train, test, classes))
-
-
-def _divided(data: Data, size: Size) -> Size:
-    if data.test_share is None:
-        return size
-    test, smallest = round(data.test_share * size.train), size.smallest
-    if smallest is not None:  # at most: repeats stay together
-        smallest -= int(data.test_share * smallest)
-    return Size(size.train - test, test, size.classes, smallest)
+    smallest: int | None = None
+    if known is not None:
+        classes = _chosen(data) or known.classes
+        train, test = (round(count * classes / known.classes) for count in known[:2])
+    elif not os.path.exists(data.source):
+        return None
+    else:
+        find = kept_vectors if data.kind == "vectors" else encoded_split
+        kept = find(data, "train")
+        train, classes = len(kept.labels), len(kept.class_names)
+        test = 0 if data.test_share else len(find(data, "test").labels)
+        smallest = int(kept.labels.bincount(minlength=classes).min())
+    if data.test_share is not None:
+        test = round(data.test_share * train)
+        train -= test
+        if smallest is not None:  # at most: repeats stay together
+            smallest -= int(data.test_share * smallest)
+    return Size(train, test, classes, smallest)
 
 
 def class_count(data: Data) -> int | None:

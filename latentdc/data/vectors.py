@@ -38,6 +38,15 @@ class StoredVectors(NamedTuple):
     name: str
 
 
+class KeptVectors(NamedTuple):
+    """Which vectors of a split a recipe keeps, before any is read."""
+
+    labels: Tensor  # (M,) int64 indices into `class_names`
+    class_names: tuple[str, ...]  # in label order
+    rows: Tensor  # (M,) ascending
+    stored: StoredVectors  # of the whole split
+
+
 def open_vectors(data: Data, split: Split) -> Dataset:
     """One split; its vectors in memory, or memory-mapped where they are large.
 
@@ -46,6 +55,22 @@ def open_vectors(data: Data, split: Split) -> Dataset:
             numbers, of unequal count with their labels, or of another width than the training
             split's; labels without a class, classes without a vector.
     """
+    labels, names, rows, found = kept_vectors(data, split)
+    some = None if len(rows) == len(found.labels) else rows
+    large = found.vectors.nbytes > MEMORY_LIMIT
+    vectors: Images = MappedImages(found.vectors, some) if large else found.vectors[rows]
+    require_members(labels, names, found.name)
+    return Dataset(
+        images=vectors,
+        labels=labels,
+        class_names=names,
+        hashes=_hashes(vectors, found.name),
+        name=found.name,
+    )
+
+
+def kept_vectors(data: Data, split: Split) -> KeptVectors:
+    """The vectors of one split that are of the classes that `data` keeps; raises as to open it."""
     train = stored_split(data, "train")
     found = train if split == "train" else stored_split(data, "test")
     if found.vectors.shape[1] != train.vectors.shape[1]:
@@ -53,28 +78,14 @@ def open_vectors(data: Data, split: Split) -> Dataset:
             f"{found.name} has vectors of {found.vectors.shape[1]} values and {train.name} of "
             f"{train.vectors.shape[1]}; extract both by the same network."
         )
-    names = class_names(data, train)
+    names = _class_names(data, train)
     if int(found.labels.max()) >= len(names):
         raise InputError(
             f"{found.name} has labels up to {int(found.labels.max())}, and there are {len(names)} "
             f"classes (of {_NAMES}, or of the training labels); "
             f"{int((found.labels >= len(names)).sum())} of {len(found.labels)} rows lie beyond."
         )
-    labels, kept, rows = choose_classes(found.labels, names, data, data.source)
-    vectors: Images = found.vectors  # in memory where they are small
-    some = None if len(rows) == len(found.labels) else rows
-    if vectors.nbytes > MEMORY_LIMIT:
-        vectors = MappedImages(found.vectors, some)
-    else:
-        vectors = found.vectors.clone() if some is None else found.vectors[some]
-    require_members(labels, kept, found.name)
-    return Dataset(
-        images=vectors,
-        labels=labels,
-        class_names=kept,
-        hashes=_hashes(vectors, found.name),
-        name=found.name,
-    )
+    return KeptVectors(*choose_classes(found.labels, names, data, data.source), found)
 
 
 def stored_split(data: Data, split: Split) -> StoredVectors:
@@ -116,7 +127,7 @@ def stored_split(data: Data, split: Split) -> StoredVectors:
     )
 
 
-def class_names(data: Data, train: StoredVectors) -> list[str]:
+def _class_names(data: Data, train: StoredVectors) -> list[str]:
     """The lines of `classes.txt`, or the numbers of the training labels."""
     source = Path(data.source)
     path = (source if source.is_dir() else source.parent) / _NAMES

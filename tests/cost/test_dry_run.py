@@ -24,6 +24,7 @@ from latentdc.recipe import (
     Select,
 )
 from latentdc.recipe.methods import MethodSettings
+from tests import clusters
 from tests.priors import small
 
 PIXEL = Recipe(
@@ -277,3 +278,14 @@ def test_options_of_a_dry_run_that_cannot_be_are_refused_in_one_line(options, to
 def test_sizes_and_rates_that_cannot_be_are_refused():
     with pytest.raises(InputError, match=r"Hardware\(tflops=...\) is a positive number, got 0"):
         Hardware(tflops=0)
+
+
+def test_vectors_of_chosen_classes_are_counted_as_a_run_keeps_them(tmp_path):
+    data = Data(kind="vectors", source=str(clusters.write(tmp_path)), classes=["2", "0"])
+    objective = ObjectiveSettings(network="mlp@8", augment=None)
+    recipe = Recipe(data=data, prior=PriorSettings(kind="vector"), objective=objective, ipc=1)
+    assert lines(recipe)["training images"] == "80 of 2 classes"
+    with pytest.raises(InputError, match="takes 42 different images of each class"):
+        describe(replace(recipe, ipc=42), Hardware())
+    with pytest.raises(InputError, match="has no class 'cat'"):
+        describe(replace(recipe, data=replace(data, classes=["0", "cat"])), Hardware())
