@@ -21,7 +21,7 @@ from latentdc.evaluate.class_numbers import check_numbers, open_classifier
 from latentdc.evaluate.loading import recipe_protocol
 from latentdc.evaluate.setting import Setting, require_trainable
 from latentdc.evaluate.teachers import require_given_teachers
-from latentdc.experts.files import ExpertFiles, ReplayBuffers, open_experts
+from latentdc.experts.files import FollowedExperts, open_experts
 from latentdc.experts.training import training_snapshots
 from latentdc.methods import FoundMethod, find_method
 from latentdc.methods.context import Context, Picture
@@ -77,7 +77,7 @@ class Parts:
     normalization: Preprocessing
     prior: Prior | None
     objective: Objective | None
-    experts: ExpertFiles | ReplayBuffers | None
+    experts: FollowedExperts | None
     picture: Picture | None = None
     classifier: str | None = None
 

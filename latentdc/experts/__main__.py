@@ -31,6 +31,7 @@ def run(options: Namespace) -> None:
         wanted = f"{recipe.experts.count} {recipe.objective.network}"
         ranks.say("experts", f"{wanted} for {name}, {counted(recipe.experts.epochs, 'epoch')} each")
     from latentdc.experts import files
+    from latentdc.experts.buffers import buffer_files
 
     folder = files.experts_folder(recipe.asked_experts)
     why = f"objective.trajectory.experts, the folder of experts (here {folder})"
@@ -44,7 +45,7 @@ def run(options: Namespace) -> None:
         return
     io.require_writable(folder, "objective.trajectory.experts")
     run_folder.require_apart(recipe.data, folder, "objective.trajectory.experts=...")
-    if files.buffer_files(folder):
+    if buffer_files(folder):
         raise InputError(
             f"{folder} holds replay buffers of MTT, which `latentdc distill` follows as they "
             "are; name another folder with objective.trajectory.experts=..."
