@@ -18,7 +18,7 @@ from latentdc.evaluate.setting import Setting
 from latentdc.hub import require_login
 from latentdc.io import write_bytes
 from latentdc.methods import find_method, require_set
-from latentdc.methods.checks import check_match, check_precision
+from latentdc.methods.checks import check_match
 from latentdc.methods.context import Context, require_same_inputs
 from latentdc.methods.latents import class_sizes, require_enough_images
 from latentdc.modes import in_plain_modes, precision_of, precision_put_back
@@ -132,7 +132,7 @@ def _opened(
     """What a run opens; the setting is None where nothing is evaluated."""
     method = find_method(recipe.method.kind)
     accelerator = runtime.start(**recipe.launch, trackers=recipe.trackers, folder=folder)
-    check_precision(accelerator)
+    runtime.require_precision(accelerator)
     if recipe.push.repo is not None:
         runtime.main_first(accelerator, require_login)
     parts = runtime.main_first(

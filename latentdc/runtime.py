@@ -138,6 +138,15 @@ def _end_group() -> None:
         torch.distributed.destroy_process_group()
 
 
+def require_precision(accelerator: Accelerator) -> None:
+    """Refuse to make sets in a precision whose gradients would need scaling."""
+    if accelerator.mixed_precision not in ("no", "bf16"):
+        raise InputError(
+            f"Accelerate runs in {accelerator.mixed_precision}, in which the small gradients that "
+            "pass through a prior vanish; launch with --mixed_precision bf16 or no."
+        )
+
+
 def require_shared(folder: Path, accelerator: Accelerator, key: str = "output=...") -> None:
     """Refuse nodes that have a folder of that name each; the main process's lock tells it."""
     if accelerator.num_processes == 1:

@@ -1,6 +1,7 @@
 """Rows of a table: the sets in question and, beside them, random images, the core set, all data."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from latentdc import arguments, ranks
@@ -70,8 +71,8 @@ def with_baselines(
             f"than {', '.join(BASELINES)}."
         )
     baselines: dict[str, Candidate | None] = {
-        "random": None if train is None else lambda seed: random_images(train, ipc, seed),
-        "coreset": None if coreset is None else lambda seed: random_images(coreset, ipc, seed),
+        "random": None if train is None else partial(random_images, train, ipc),
+        "coreset": None if coreset is None else partial(random_images, coreset, ipc),
         "kept": coreset,
         "full": train,
     }

@@ -7,7 +7,6 @@ prior show.
 from collections.abc import Mapping
 
 import torch
-from accelerate import Accelerator
 
 from latentdc.arguments import require_a, require_able
 from latentdc.data.dataset import Dataset
@@ -122,12 +121,3 @@ def check_moves(
         f"distill.lr_z=0 and distill.lr_c={rate}: nothing would move in {counted(steps, 'step')}"
         f"{why}. Give distill.lr_z a rate, or take distill.steps=0 for the images as they start."
     )
-
-
-def check_precision(accelerator: Accelerator) -> None:
-    """Refuse to distil in a precision whose gradients would need scaling."""
-    if accelerator.mixed_precision not in ("no", "bf16"):
-        raise InputError(
-            f"Accelerate runs in {accelerator.mixed_precision}, in which the small gradients that "
-            "pass through a prior vanish; launch with --mixed_precision bf16 or no."
-        )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.methods.checks import check_match, check_parts, check_precision
+from latentdc.methods.checks import check_match, check_parts
 from latentdc.methods.context import ByClass, Context, State, check_call
 from latentdc.methods.decode import settle_memory, show_latents, synthetic_set
 from latentdc.methods.latents import (
@@ -39,6 +39,7 @@ from latentdc.priors.base import Prior
 from latentdc.priors.memory import FAST
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching, identity
+from latentdc.runtime import require_precision
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 _REAL = 256  # real images per class and step of an objective that does not say
@@ -106,7 +107,7 @@ def match(
     check_parts(coreset, prior, objective, settings, context)
     prior = getattr(objective, "space", prior)
     accelerator, steps, names = context.accelerator, settings.steps, coreset.class_names
-    check_precision(accelerator)
+    require_precision(accelerator)
     saved = None if context.load_state is None else context.load_state()
     if z is None and saved is None and settings.init == "sampled":
         raise InputError("Matching(init='sampled') starts from latents; give match(..., z=...).")

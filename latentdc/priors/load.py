@@ -64,22 +64,28 @@ def load_prior(
         >>> prior.latent_shape
         (4, 8, 8)
     """
-    arguments.require_a(
-        PriorSettings, settings, "settings", 'such as PriorSettings(weights="digits")'
-    )
-    _check_device(device)
-    if not isinstance(precision, str) or precision not in get_args(PrecisionName):
-        raise InputError(f"precision is one of {get_args(PrecisionName)}, got {show(precision)}.")
-    request = LoadRequest(resolution, class_names, normalization, seed, precision, device)
+    asked = LoadRequest(resolution, class_names, normalization, seed, precision, device)
+    request = _checked(settings, asked)
     own = is_own(settings.kind)
-    if not own and settings.kind != "vector":  # which is of no images
-        request = _checked(settings, request)
     load: Loader = _own if own else resolve(LOADERS[settings.kind], "prior.kind")
     return load(settings, request)
 
 
 def _checked(settings: PriorSettings, request: LoadRequest) -> LoadRequest:
-    """What a prior of images is asked for, in Python's own types; nonsense is refused."""
+    """What a prior is asked for, in Python's own types where it is of images.
+
+    Nonsense is refused, but for what one's own code takes.
+    """
+    arguments.require_a(
+        PriorSettings, settings, "settings", 'such as PriorSettings(weights="digits")'
+    )
+    _check_device(request.device)
+    known = isinstance(request.precision, str) and request.precision in get_args(PrecisionName)
+    if not known:
+        given = show(request.precision)
+        raise InputError(f"precision is one of {get_args(PrecisionName)}, got {given}.")
+    if is_own(settings.kind) or settings.kind == "vector":
+        return request
     resolution = arguments.require_whole(request.resolution, "resolution")
     seed = arguments.require_seed(request.seed)
     names = request.class_names

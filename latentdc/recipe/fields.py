@@ -157,8 +157,6 @@ def _fit(expected: Any, value: Any, key: str) -> Any:
         if not isinstance(value, str) or value not in arguments:
             raise _Other
         return str(value)
-    if origin is Annotated:  # Own
-        return name_of(value, partial(_text, key=key))
     if origin in (list, tuple):
         if not isinstance(value, list | tuple):
             raise _Other
@@ -176,6 +174,8 @@ def _fit(expected: Any, value: Any, key: str) -> Any:
             _fit(kind, name, key): _fit(inner, one, f"{key}.{name}")
             for name, one in zip(names, value.values(), strict=True)
         }
+    if origin is Annotated:  # Own
+        return name_of(value, partial(_text, key=key))
     if type(None) in arguments:  # X | None
         if value is None or (isinstance(value, Plain) and value in NULLS):
             return None
