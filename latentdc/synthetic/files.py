@@ -25,7 +25,7 @@ from torch import Tensor
 from latentdc import io
 from latentdc.arguments import one_form
 from latentdc.errors import InputError
-from latentdc.images import Images, as_levels
+from latentdc.images import Images, MappedImages, as_levels
 from latentdc.preprocessing import load_whitening
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import Texts
@@ -33,6 +33,7 @@ from latentdc.synthetic.card import Texts
 _LARGEST = 4096  # pixels along a side of an image
 GROUP = 100  # rows encoded at a time; small row groups also let the Hub show single rows
 SHARD = 500_000_000  # bytes of samples in a file, before compression
+_CHUNK = 1024  # images hashed at once, so that a memory-mapped set stays on disk
 _VECTORS = "features"  # column
 PARTS = ("z", "c", "noise", "soft_labels", "weights")  # tensors with an entry for each image
 _TENSORS = {*PARTS, "images", "learned_lr", "grid"}
@@ -118,6 +119,26 @@ def read_set(folder: Path) -> tuple[dict[str, Any], int]:
             if begun == _identity(folder):
                 return found
     return _read_fields(folder)
+
+
+def contents_hash(
+    images: Images,
+    labels: Tensor,
+    class_names: Sequence[str],
+    soft_labels: Tensor | None = None,
+    weights: Tensor | None = None,
+) -> str:
+    """See `synthetic_set.set_hash`; the arguments are fields of a set or a data set."""
+    known = images.facts() if isinstance(images, MappedImages) else None
+    starts = range(0, len(labels), _CHUNK)
+    facts: dict[str, object] = {
+        "images": known
+        or [io.fingerprint(images[start : start + _CHUNK], digits=64) for start in starts],
+        "labels": labels,
+        "class_names": class_names,
+    }
+    extras = {"soft_labels": soft_labels, "weights": weights}
+    return io.fingerprint(facts | {k: part for k, part in extras.items() if part is not None})
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

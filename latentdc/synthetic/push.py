@@ -1,11 +1,14 @@
 """`latentdc push RUN user/name`: a synthetic set becomes a data set repo on the Hub."""
 
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from latentdc import cli, hub
+from latentdc import cli, hub, io
 from latentdc.errors import InputError
-from latentdc.recipe import Hub
+from latentdc.recipe import BASELINES, Hub
+from latentdc.results.result import load
 from latentdc.synthetic import folder as layout
 
 
@@ -22,8 +25,8 @@ def push_folder(folder: Path, to: Hub, *, token: str | None = None) -> str:
         The address of the repo.
 
     Raises:
-        InputError: no name of a repo, nobody is logged in, a damaged set, a link to elsewhere in
-            the folder, or the Hub refuses the repo.
+        InputError: no name of a repo, nobody is logged in, a damaged set, results that are damaged
+            or of another set, a link to elsewhere in the folder, or the Hub refuses the repo.
         RunError: the Hub cannot be reached.
     """
     from latentdc.synthetic.files import read_set
@@ -35,7 +38,8 @@ def push_folder(folder: Path, to: Hub, *, token: str | None = None) -> str:
     hub.require_own_files(files, folder)
     if token is None:
         hub.require_login()
-    read_set(folder)  # refuses a damaged one
+    fields, _ = read_set(folder)  # refuses a damaged one
+    _require_own_results(folder, fields)
     path = files.pop(layout.CARD, None)
     if path is None:
         raise InputError(f"{folder} lacks its card, {layout.CARD}; bring it back.")
@@ -43,6 +47,31 @@ def push_folder(folder: Path, to: Hub, *, token: str | None = None) -> str:
         text = path.read_bytes().decode()
     card = hub.named_card(text, to)
     return hub.push(files, to, "dataset", card=card, stale=layout.FILES, token=token)
+
+
+def _require_own_results(folder: Path, fields: Mapping[str, Any]) -> None:
+    """Refuse results beside the set of these fields that are damaged, or of other images alone.
+
+    Results of another form than ours, which `save_pretrained` was given, are their owner's.
+    """
+    from latentdc.synthetic.files import contents_hash
+
+    path = folder / layout.RESULTS
+    if not path.is_file():
+        return
+    with layout.reading(path):
+        content = io.read_json(path)
+        if isinstance(content, dict) and not {"version", "results"} <= {*content}:
+            return
+    parts = {*fields} & {"images", "labels", "class_names", "soft_labels", "weights"}
+    hashed: dict[str, Any] = {part: fields[part] for part in parts}
+    own = contents_hash(**hashed)
+    sets = [one for one in load(path) if one.set not in BASELINES]
+    if sets and not any(own in one.hashes for one in sets):
+        raise InputError(
+            f"no accuracy in {path} is of these images (hash {own}), and they would be published "
+            "beside them; bring back the set's own, or remove the file."
+        )
 
 
 def arguments(parser: cli.Parser) -> None:

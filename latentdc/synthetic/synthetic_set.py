@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 from latentdc import arguments, io, pictures
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.images import Images, Kind, MappedImages, as_floats, as_levels, kind_of
+from latentdc.images import Images, Kind, as_floats, as_levels, kind_of
 from latentdc.modes import in_plain_modes
 from latentdc.preprocessing import Preprocessing, Whitening, save_whitening
 from latentdc.recipe import Hub
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 20 * 10**9  # levels; more take a quarter of an hour to encode, and are not counted
-_CHUNK = 1024  # images hashed or counted at once, so that a memory-mapped set stays on disk
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -411,18 +410,9 @@ def set_hash(one: SyntheticSet | Dataset) -> str:
     Images that lie decoded in a file, with the hash of each one's content, are known by these;
     others by their bytes.
     """
-    images, starts = one.images, range(0, len(one.labels), _CHUNK)
-    known = images.facts() if isinstance(images, MappedImages) else None
-    facts: dict[str, object] = {
-        "images": known
-        or [io.fingerprint(images[start : start + _CHUNK], digits=64) for start in starts],
-        "labels": one.labels,
-        "class_names": one.class_names,
-    }
-    if isinstance(one, SyntheticSet):
-        extras = {"soft_labels": one.soft_labels, "weights": one.weights}
-        facts |= {name: part for name, part in extras.items() if part is not None}
-    return io.fingerprint(facts)
+    parts = ("soft_labels", "weights") if isinstance(one, SyntheticSet) else ()
+    extras = {part: getattr(one, part) for part in parts}
+    return files.contents_hash(one.images, one.labels, one.class_names, **extras)
 
 
 def first_of_each(labels: Tensor, ipc: int) -> list[int]:

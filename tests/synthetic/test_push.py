@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -6,9 +7,11 @@ from huggingface_hub import DatasetCard, HfApi
 from latentdc import cli
 from latentdc import hub as hubs
 from latentdc.recipe import Hub
+from latentdc.results.result import save
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.push import push_folder
 from latentdc.synthetic.synthetic_set import set_hash
+from tests.results.toys import result
 from tests.synthetic.sets import random_set
 
 main = cli.entry("push")
@@ -313,3 +316,20 @@ def test_a_download_of_the_hub_is_pushed_although_it_is_made_of_links(hub, run):
     one = HfApi().snapshot_download("user/name", repo_type="dataset")
     main([one, "user/again"])
     assert hub.files("datasets/user/again")["grid.png"] == hub.files(REPO)["grid.png"]
+
+
+def test_results_that_are_damaged_or_of_another_set_are_not_pushed(hub, run, capsys):
+    path, own = run / "synthetic" / "results.json", set_hash(random_set())
+    save(path, [result(hashes=("0123456789abcdef",) * 2)])
+    line = refusal(capsys, [str(run), "user/name"])
+    assert f"is of these images (hash {own}), and they would be published beside them" in line
+    path.write_text("{")
+    line = refusal(capsys, [str(run), "user/name"])
+    assert f"{path} is damaged, or none of latentdc's" in line
+    path.write_text(json.dumps({"version": 5, "results": [3], "protocols": {}}))
+    line = refusal(capsys, [str(run), "user/name"])
+    assert "results.json is no results.json or evaluation.json of latentdc" in line
+    assert not hub.repos
+    save(path, [result(hashes=(own,) * 2), result("random")])
+    main([str(run), "user/name"])
+    assert hub.files(REPO)["results.json"] == path.read_bytes()
