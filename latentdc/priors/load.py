@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -110,14 +110,9 @@ def _own(settings: PriorSettings, request: LoadRequest) -> Prior:
     kind, resolution, device = settings.kind, request.resolution, request.device
     if request.is_outline:
         raise WeightsMissing(f"prior.kind={kind} is known when it is made.")
-    offered = {
-        "class_names": request.class_names,
-        "normalization": request.normalization,
-        "seed": request.seed,
-        "settings": settings,
-        "resolution": resolution,
-        "device": device,
-    }
+    offered: dict[str, Any] = {"class_names": request.class_names, "seed": request.seed}
+    offered |= {"normalization": request.normalization, "settings": settings}
+    offered |= {"resolution": resolution, "device": device}
     found = resolve(kind, "prior.kind")
     is_prior = hasattr(found, "decode") and not isinstance(found, type)
     prior: Prior = found if is_prior else call(found, "prior.kind", kind, **offered)
