@@ -51,8 +51,9 @@ def load(
 def build(schema: type[T], content: dict[str, Any], name: str, overrides: Sequence[str] = ()) -> T:
     """As `load`, of the content of a file, which errors call by its `name`."""
     given = _from_command_line(overrides)
+    tree = merged(content, given)
     try:
-        return fields.build(schema, merged(content, given))
+        return fields.build(schema, tree)
     except fields.Misfit as error:
         in_file = not _sets(given, error.key)
         raise InputError(f"{name}: {error}" if in_file else str(error)) from error

@@ -7,7 +7,7 @@ beyond all sense, text that is no text, unknown keys (with the nearest known one
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import partial
 from itertools import islice
@@ -146,6 +146,8 @@ def _field(expected: Any, value: Any, key: str) -> Any:
 
 def _fit(expected: Any, value: Any, key: str) -> Any:
     """`value` as the type that is expected."""
+    if expected in _SCALARS:
+        return _SCALARS[expected](value, key)
     origin, arguments = get_origin(expected), get_args(expected)
     if isinstance(expected, type) and is_dataclass(expected):
         if isinstance(value, expected):
@@ -174,22 +176,18 @@ def _fit(expected: Any, value: Any, key: str) -> Any:
             _fit(kind, name, key): _fit(inner, one, f"{key}.{name}")
             for name, one in zip(names, value.values(), strict=True)
         }
-    if origin is Annotated:  # Own
-        return name_of(value, partial(_text, key=key))
     if type(None) in arguments:  # X | None
         if value is None or (isinstance(value, Plain) and value in NULLS):
             return None
         [kind] = [one for one in arguments if one is not type(None)]
         return _fit(kind, value, key)
-    if arguments:  # X | Literal[...]
-        [word] = [one for one in arguments if get_origin(one) is Literal]
-        if isinstance(value, str) and value in get_args(word):
-            return str(value)
-        [kind] = [one for one in arguments if one is not word]
-        if get_origin(kind) is Annotated and isinstance(value, str) and not is_own(value):
-            raise _Other
-        return _fit(kind, value, key)
-    return _SCALARS[expected](value, key)
+    [word] = [one for one in arguments if get_origin(one) is Literal]  # X | Literal[...]
+    if isinstance(value, str) and value in get_args(word):
+        return str(value)
+    [kind] = [one for one in arguments if one is not word]
+    if kind == Own and isinstance(value, str) and not is_own(value):
+        raise _Other
+    return _fit(kind, value, key)
 
 
 def _whole(value: Any, key: str) -> int:
@@ -251,7 +249,17 @@ def check_text(text: str, key: str) -> None:
         )
 
 
-_SCALARS = {int: _whole, float: _number, bool: _flag, str: _text}
+def _own(value: Any, key: str) -> str:
+    return name_of(value, partial(_text, key=key))
+
+
+_SCALARS: dict[Any, Callable[[Any, str], Any]] = {
+    int: _whole,
+    float: _number,
+    bool: _flag,
+    str: _text,
+    Own: _own,
+}
 
 
 def show(value: Any) -> str:
