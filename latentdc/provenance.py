@@ -32,6 +32,7 @@ def provenance(
     recipe: Recipe, name: str, prior: Prior | None, coreset: Coreset, precision: str, *, size: int
 ) -> dict[str, object]:
     """The facts that a set keeps of its making, in JSON's types."""
+    section = _told_section(recipe)
     shared = without_paths(recipe)
     facts: dict[str, object] = {
         "dataset": shared.data.source,
@@ -56,8 +57,8 @@ def provenance(
         }
     if shared.method.kind not in METHODS:
         facts["settings"] = as_read_back(shared.method.options)
-    elif (section := _told_section(shared)) is not None:
-        facts["settings"] = as_read_back(asdict(section))
+    elif section is not None:
+        facts["settings"] = as_read_back(asdict(without_paths(section)))
     return facts | {
         "ipc": shared.ipc,
         "rule": coreset.rule,

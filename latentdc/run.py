@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from latentdc import checkpoint, runtime
 from latentdc.data.dataset import Dataset, random_images
-from latentdc.data.open import OpenData, open_used, plain_preprocessing
+from latentdc.data.open import OpenData, open_used
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import with_baselines
 from latentdc.evaluate.evaluate import score_sets
@@ -45,7 +45,6 @@ from latentdc.run_parts import (
     evaluation_setting,
     method_context,
     open_parts,
-    with_snapshots,
 )
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.folder import is_set
@@ -98,7 +97,6 @@ def run(
     detail("core set", f"{len(coreset):,} samples, by {kept.by}")
     if parts.experts is not None:
         parts.experts.require_data(coreset, parts.normalization)
-    context = with_snapshots(context, coreset, parts, trainings)
     synthetic = _synthetic_set(parts, name, kept, context, folder, command)
     results = Results() if setting is None else _scored(parts, setting, synthetic, coreset)
     if accelerator.is_main_process:
@@ -118,8 +116,7 @@ def check_run(
     """
     parts, _, context = _opened(recipe, folder, trainings, None, open_data)
     if _known_coreset(parts, context, folder) is None:
-        plain = plain_preprocessing(recipe.data, parts.train)
-        check_pruning(Scoring(parts.train, recipe.prune, normalization=plain))
+        check_pruning(Scoring(parts.train, recipe.prune, normalization=parts.plain))
 
 
 def _opened(
@@ -168,7 +165,7 @@ def _coreset(
         train,
         prune,
         test,
-        normalization=plain_preprocessing(recipe.data, train),
+        normalization=parts.plain,
         seed=recipe.seed,
         accelerator=accelerator,
         folder=scores or folder,

@@ -15,7 +15,7 @@ from latentdc import io, runtime
 from latentdc.checkpoint import in_folder
 from latentdc.data.dataset import Dataset
 from latentdc.data.files import is_clutter
-from latentdc.data.open import OpenData, open_used, preprocessing, whole_pictures
+from latentdc.data.open import OpenData, open_used, preprocessing
 from latentdc.errors import InputError
 from latentdc.evaluate.class_numbers import check_numbers, open_classifier
 from latentdc.evaluate.loading import recipe_protocol
@@ -29,7 +29,7 @@ from latentdc.modes import precision_of
 from latentdc.networks.build import try_network
 from latentdc.objectives.base import Objective
 from latentdc.objectives.build import build_objective
-from latentdc.preprocessing import Normalization, Preprocessing
+from latentdc.preprocessing import Normalization, Preprocessing, Unwhitened, Whitening
 from latentdc.priors.base import Prior
 from latentdc.priors.files import prior_folder
 from latentdc.priors.load import load_prior, warn_if_slow
@@ -81,6 +81,14 @@ class Parts:
     picture: Picture | None = None
     classifier: str | None = None
 
+    @property
+    def plain(self) -> Unwhitened:
+        """What scorers see of images, which is never whitened."""
+        seen = self.normalization
+        plain = seen.normalization if isinstance(seen, Whitening) else seen
+        assert isinstance(plain, Unwhitened)
+        return plain
+
 
 def open_parts(
     recipe: Recipe, method: FoundMethod, accelerator: Accelerator, open_data: OpenData = open_used
@@ -90,7 +98,8 @@ def open_parts(
     if recipe.follows_experts:
         experts = open_experts(recipe.asked_experts)
     asks = recipe.asks_classifier or method.asks_classifier
-    train, open_test = open_data(recipe.data, bool(recipe.evaluate.rows) or asks)
+    tests = bool(recipe.evaluate.rows) or asks
+    train, open_test, open_pictures = open_data(recipe.data, tests)
     normalization = preprocessing(recipe.data, train)
     if recipe.evaluate.rows:
         teachers = [one.network for one in protocol.labels.teachers if one.weights is None]
@@ -101,13 +110,13 @@ def open_parts(
             )
         for network in teachers:
             try_network(network, train.num_classes, train.resolution, trains=True)
+    if recipe.samples and "influence" in recipe.sampling.guides:
+        try_network(recipe.sampling.influence.network, train.num_classes, train.resolution)
     prior, objective, picture = None, None, None
     if method.takes_prior:
         prior = _open_prior(recipe, train, normalization, accelerator)
     if experts is not None:
         experts.check(train, normalization)
-    if recipe.samples and "influence" in recipe.sampling.guides:
-        try_network(recipe.sampling.influence.network, train.num_classes, train.resolution)
     if recipe.matches:
         objective = build_objective(
             recipe.objective,
@@ -120,7 +129,7 @@ def open_parts(
             seed=recipe.seed,
         )
     if recipe.method.kind == "mosaic" and recipe.mosaic.fit != "center":
-        picture = whole_pictures(recipe.data, train)
+        picture = open_pictures()
     classifier = recipe.prune.scorer.network if asks else None
     seen = (normalization, prior, objective, experts)
     shared = shared_recipe(recipe)
@@ -194,30 +203,21 @@ def method_context(
             **drawn,
         ),
         student=partial(trained_as_long, scorer, images=len(parts.train), **drawn),
+        snapshots=partial(
+            training_snapshots,
+            settings=recipe.experts,
+            network=recipe.sampling.influence.network,
+            normalization=parts.normalization,
+            seed=recipe.seed,
+            folder=trainings.parent / "snapshots",
+            accelerator=accelerator,
+        ),
         open_set=sets.open,
         objective=parts.objective,
         inputs=sets.inputs(),
         on_step=on_step,
     )
     return in_folder(folder, context)
-
-
-def with_snapshots(context: Context, coreset: Dataset, parts: Parts, trainings: Path) -> Context:
-    """The context of a method that may follow a training on the core set."""
-    recipe = parts.recipe
-    return replace(
-        context,
-        snapshots=partial(
-            training_snapshots,
-            coreset,
-            settings=recipe.experts,
-            network=recipe.sampling.influence.network,
-            normalization=parts.normalization,
-            seed=recipe.seed,
-            folder=trainings.parent / "snapshots",
-            accelerator=context.accelerator,
-        ),
-    )
 
 
 def check_selected(parts: Parts, context: Context) -> None:

@@ -102,7 +102,9 @@ def sampled(**settings):
     data, prior, one = setup.dataset(), small.prior(steps=4), Classifier(network(), torch.tanh)
     parts = {
         "classifier": lambda: (one.eval().requires_grad_(False), 1.0),
-        "snapshots": lambda epochs: [Classifier(network(), torch.tanh).eval() for _ in epochs],
+        "snapshots": lambda real, epochs: [
+            Classifier(network(), torch.tanh).eval() for _ in epochs
+        ],
         "student": lambda few: one.eval(),
         "open_set": lambda name: SyntheticSet.from_real(data),
     }

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,19 +116,31 @@ def _opened(data: Data, *splits: Split) -> list[Dataset]:
     return [Dataset(**decoded(split, data)) for split in encoded]
 
 
-Opened = tuple[Dataset, Callable[[], Dataset]]  # training split, and how to open the test split
+class Opened(NamedTuple):
+    """What a run uses of a data set: the training split, and what is opened when it is called for.
+
+    That is the test split, and whole pictures (see `whole_pictures`).
+    """
+
+    train: Dataset
+    open_test: Callable[[], Dataset]
+    open_pictures: Callable[[], Callable[[int], Image.Image] | None]
+
+
 OpenData = Callable[[Data, bool], Opened]  # see `open_used`
 
 
 def open_used(data: Data, tests: bool) -> Opened:
-    """The training split, and the test split when it is called for.
+    """The training split, and the rest when it is called for; raises as `open_splits`.
 
-    Both at once where the test split is used for sure (`tests`). Raises as `open_splits`.
+    The test split at once too where it is used for sure (`tests`).
     """
     if tests or is_own(data.source) or data.test_share is not None:  # which give both at once
         train, test = open_splits(data)
-        return train, lambda: test
-    return open_dataset(data, "train"), cache(lambda: open_splits(data)[1])
+        return Opened(train, lambda: test, partial(whole_pictures, data, train))
+    train = open_dataset(data, "train")
+    open_test = cache(lambda: open_splits(data)[1])
+    return Opened(train, open_test, partial(whole_pictures, data, train))
 
 
 def _own(data: Data) -> tuple[Dataset, Dataset]:

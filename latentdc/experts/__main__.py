@@ -92,7 +92,7 @@ def _train(recipe: Recipe, folder: Path) -> None:
 
     accelerator = runtime.start(**recipe.launch, trackers=recipe.trackers, folder=folder)
     data, prune = recipe.data, recipe.prune
-    train, open_test = runtime.main_first(accelerator, lambda: open_used(data, tests=False))
+    train, open_test, _ = runtime.main_first(accelerator, lambda: open_used(data, tests=False))
     normalization = runtime.main_first(accelerator, lambda: preprocessing(data, train))
     there = runtime.broadcast((folder / run_folder.CORESET).is_file())
     if there and prune.coreset is None:

@@ -81,7 +81,6 @@ def check_match(
         raise InputError(
             f"{processes} processes share {num_classes} classes; start at most {num_classes}."
         )
-    match_classes(tuple(counts), prior)
     per_step = settings.classes_per_step
     if per_step is not None and objective.scope == "set":
         raise InputError(
@@ -94,9 +93,10 @@ def check_match(
             f"distill.classes_per_step={per_step} is between the number of processes, {processes}, "
             f"and that of classes, {num_classes}; null takes all classes in every step."
         )
-    separable(settings.trim, objective)
     space, learns = getattr(objective, "space", prior), LEARNED_LR in objective.state()
     check_moves(space, settings, learns=learns, steps=steps, device=context.accelerator.device)
+    separable(settings.trim, objective)
+    match_classes(tuple(counts), prior)
 
 
 def check_moves(

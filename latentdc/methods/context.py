@@ -77,8 +77,8 @@ class Context:
             in eval mode, that was found to know them, and tells its accuracy.
         student: trains a network like `classifier`'s on few images, for as many steps.
         open_set: a set by its path or Hub id, in the classes of `train`.
-        snapshots: epochs -> networks of one training on the real images after them, (B, 3, H, W)
-            in [-1, 1] -> (B, C) logits, whose weights require gradients.
+        snapshots: (real images, epochs) -> networks of one training on the images after each of the
+            epochs, (B, 3, H, W) in [-1, 1] -> (B, C) logits, whose weights require gradients.
         objective: what a method that matches matches.
         inputs: hash of what lies at each path that the method reads, by its key in a recipe; states
             keep them, and a run does not go on with others.
@@ -104,7 +104,7 @@ class Context:
     classifier: Callable[[], tuple[nn.Module, float]] | None = None
     student: Callable[[Dataset], nn.Module] | None = None
     open_set: Callable[[str], SyntheticSet] | None = None
-    snapshots: Callable[[Sequence[int]], Sequence[nn.Module]] | None = None
+    snapshots: Callable[[Dataset, Sequence[int]], Sequence[nn.Module]] | None = None
     objective: Objective | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     load_state: Callable[[], State | None] | None = None

@@ -9,6 +9,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
+from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.estimates import in_bytes
 from latentdc.images import to_uint8
@@ -34,8 +35,8 @@ COMPARED = 10**12  # values of noisy groups of a class; 10^8 take a second of a 
 class Networks:
     """What guides and choices ask beside the prior, opened when it is first asked for."""
 
-    def __init__(self, settings: Sampling, context: Context) -> None:
-        self._settings, self._context = settings, context
+    def __init__(self, settings: Sampling, context: Context, real: Dataset) -> None:
+        self._settings, self._context, self._real = settings, context, real
 
     @cached_property
     def student(self) -> Classifier:
@@ -51,10 +52,10 @@ class Networks:
 
     @cached_property
     def snapshots(self) -> Sequence[nn.Module]:
-        """Networks of one training on the real images."""
+        """Networks of one training on the core set."""
         if self._context.snapshots is None:
             raise InputError("sampling.influence follows a training; give Context(snapshots=...).")
-        return self._context.snapshots(self._settings.influence.epochs)
+        return self._context.snapshots(self._real, self._settings.influence.epochs)
 
     def open(self) -> None:
         """Open all that will be asked; what the context lacks is refused."""

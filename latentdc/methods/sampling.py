@@ -66,7 +66,7 @@ def sampling(
     real = context.core_images(coreset)
     check_sample(class_sizes(real), prior, settings, context)
     assert isinstance(prior, DiffusionPrior)
-    networks = Networks(settings, context)
+    networks = Networks(settings, context, real)
     networks.open()
     facts = _facts(real, prior, settings, context)
     saved = None if context.load_state is None else context.load_state()

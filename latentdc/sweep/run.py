@@ -233,7 +233,7 @@ def check_cells(
                 _check_experts(recipe, words.get(point, ()))
             if (beside := (finished or {}).get(repr(recipe.data))) is not None:
                 read = partial(open_once, recipe.data, bool(recipe.evaluate.rows))
-                train, _ = runtime.main_first(accelerator, read)
+                train = runtime.main_first(accelerator, read).train
                 require_same_data(_told(beside), train, beside)
             place, alike = cell_folder(folder, point), repr(replace(recipe, seed=0))
             if alike in checked and not place.exists():
