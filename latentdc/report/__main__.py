@@ -59,24 +59,30 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(
             f"--output {output} would be a page, which ends in .html; name such a file."
         )
+    recipe = _recipe(folder) if options.real else None
     from latentdc.report.page import write
 
     value = "top5" if options.top5 else "accuracy"
-    real = partial(_real_images, folder) if options.real else None
+    real = None if recipe is None else partial(_real_images, recipe)
     print(f"report: {write(output, options.runs, real=real, against=options.against, value=value)}")
 
 
-def _real_images(folder: Path) -> "Dataset":
-    """The training images of the first recipe at or below a folder."""
+def _recipe(folder: Path) -> Recipe:
+    """The first recipe at or below a folder."""
     found = sorted(folder.rglob(config.RECIPE), key=lambda path: (len(path.parts), str(path)))
     if not found:
         raise InputError(
             f"--real opens the data of the run's {config.RECIPE}, and {folder} has none; leave "
             "--real out, or give a run folder first."
         )
+    return config.load(Recipe, found[0])
+
+
+def _real_images(recipe: Recipe) -> "Dataset":
+    """The training images of a recipe."""
     from latentdc.data.open import open_dataset
 
-    return open_dataset(config.load(Recipe, found[0]).data, "train")
+    return open_dataset(recipe.data, "train")
 
 
 main = cli.entry("report")

@@ -171,12 +171,13 @@ def test_real_images_are_shown_on_demand_alone(tmp_path):
     assert distance == pytest.approx(min(gaps) / 255) and row == 1 + 2 * gaps.index(min(gaps))
 
 
-def test_the_real_option_opens_the_data_of_the_recipe(tmp_path, capsys):
+def test_the_real_option_opens_the_data_of_the_recipe(tmp_path, capsys, monkeypatch):
     run_folder(tmp_path / "a", synthetic_set(side=16, class_names=("0", "1")))
     (tmp_path / "a/recipe.yaml").write_text("data: {source: digits, resolution: 16}\n")
     found = Parsed(written(tmp_path / "a", "--real"))
     assert len(found.all("img")) == 8
     (tmp_path / "a/recipe.yaml").unlink()
+    monkeypatch.setattr(page, "write", None)  # before any run is read
     with pytest.raises(SystemExit) as end:
         cli.main(["report", str(tmp_path / "a"), "--real"])
     assert end.value.code == 2 and "--real opens the data" in capsys.readouterr().err
