@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-_COMPUTED = ("precision", "device", "torch")  # facts of the machine that round numbers otherwise
+COMPUTED = ("precision", "device", "torch")  # facts of the machine that round numbers otherwise
 
 
 def deviation(values: Sequence[float]) -> float | None:
@@ -67,8 +67,13 @@ def over_seeds(*counts: int) -> str:
 
 
 def computed(machines: Sequence[Mapping[str, Any]]) -> str:
-    """What results that stand together were computed with, where that differs; "" where not."""
-    known = {name: dict.fromkeys(one.get(name) for one in machines) for name in _COMPUTED}
+    """What results that stand together were computed with, where that differs; "" where not.
+
+    A fact of pooled results may be a tuple of several.
+    """
+    known: dict[str, dict[object, None]] = {name: {} for name in COMPUTED}
+    for name, one in ((name, machine.get(name)) for machine in machines for name in COMPUTED):
+        known[name] |= dict.fromkeys(one if isinstance(one, tuple) else [one])
     told = {name: [one for one in found if isinstance(one, str)] for name, found in known.items()}
     return ", ".join(f"{name} {' or '.join(few)}" for name, few in told.items() if len(few) > 1)
 

@@ -13,7 +13,7 @@ from latentdc.errors import counted
 from latentdc.recipe import BASELINES
 from latentdc.report import page
 from latentdc.results.comparison import CONDITIONS, written
-from latentdc.results.means import computed, over_seeds, percent
+from latentdc.results.means import COMPUTED, computed, over_seeds, percent
 from latentdc.results.result import RESULTS, Result, Results, save
 from latentdc.results.tables import to_markdown
 from latentdc.sweep.picture import draw
@@ -100,8 +100,8 @@ def _without(sweep: Sweep, point: Point, *more: str) -> Point:
 def pool(sweep: Sweep, results: ByPoint) -> tuple[dict[str, Axis], ByPoint]:
     """Axes without the one of repetitions, and the results of its cells as one.
 
-    Seconds are their mean. Cells of the same images under the same conditions count once: their
-    trainings repeat each other.
+    Seconds are their mean, and a fact of the machine in which they differ a tuple. Cells of the
+    same images under the same conditions count once: their trainings repeat each other.
     """
     axes = {axis: names for axis, names in sweep.axes.items() if axis != sweep.over}
     if sweep.over is None:
@@ -118,7 +118,10 @@ def pool(sweep: Sweep, results: ByPoint) -> tuple[dict[str, Axis], ByPoint]:
 
 def _pooled(several: Sequence[Result], run: str) -> Result:
     first, took = several[0], [one.seconds for one in several if one.seconds is not None]
-    apart = {(one.hashes, one.conditions): one for one in several}.values()
+    alike = {(one.hashes, one.conditions): one for one in reversed(several)}  # the first of each
+    apart = list(reversed(alike.values()))
+    known = {key: tuple(dict.fromkeys(one.machine.get(key) for one in apart)) for key in COMPUTED}
+    machine = {key: facts for key, facts in known.items() if len(facts) > 1}
     return replace(
         first,
         run=run,
@@ -126,6 +129,7 @@ def _pooled(several: Sequence[Result], run: str) -> Result:
         accuracies=tuple(one for result in apart for one in result.accuracies),
         top5=None,
         seconds=fmean(took) if took else None,
+        machine={**first.machine, **machine},
     )
 
 

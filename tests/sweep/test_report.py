@@ -206,6 +206,29 @@ def test_cells_that_were_computed_otherwise_are_told():
     assert "\nComputed with precision no or bf16." in table(axes, list(named), named)
 
 
+def test_repetitions_that_were_computed_otherwise_are_told():
+    axes = {"rule": {"easy": [], "hard": []}, "kept": {"a": []}, "seed": {"0": [], "1": []}}
+    sweep = Sweep(recipe="digits_ipc1", axes=axes, over="seed")
+
+    def told(*images):
+        cells = {
+            (rule, "a", seed): [
+                replace(one, hashes=(hash,) * 2, machine={**one.machine, "precision": precision})
+                for one in result(None, distilled=(value, value))
+            ]
+            for rule in axes["rule"]
+            for seed, precision, value, hash in zip(
+                "01", ("no", "bf16"), (0.2, 0.4), images, strict=True
+            )
+        }
+        left, pooled = pool(sweep, cells)
+        return table(left, list(pooled), pooled)
+
+    assert "| easy | 30.0 ± 11.5 |" in told("x", "y")
+    assert "\nComputed with precision no or bf16." in told("x", "y")
+    assert "| easy | 20.0 ± 0.0 |" in told("x", "x") and "Computed" not in told("x", "x")
+
+
 def test_seconds_of_repetitions_are_averaged():
     axes = {"rule": {"easy": []}, "seed": {"0": [], "1": [], "2": []}}
     sweep = Sweep(recipe="digits_ipc1", axes=axes, over="seed")
