@@ -46,7 +46,7 @@ def load_autoencoder_prior(settings: PriorSettings, request: LoadRequest) -> Aut
 
 
 def load_diffusion_prior(settings: PriorSettings, request: LoadRequest) -> DiffusionPrior:
-    """A latent diffusion model; see `load_prior`."""
+    """A latent diffusion model; its configs and its schedule are judged before weights are read."""
     drawn = int(request.seed) if settings.denoiser == "random" else None
     with _opened(settings, request) as (weights, folder):
         autoencoder = settings.autoencoder or weights
