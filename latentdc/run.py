@@ -159,7 +159,7 @@ def _coreset(
     if (kept := _known_coreset(parts, context, folder)) is not None:
         return kept
     accelerator = context.accelerator
-    test = runtime.main_first(accelerator, parts.open_test) if prune.scores_images else None
+    test = parts.open_test() if prune.scores_images else None
     start_trackers(accelerator, parts.shared, name, folder)
     return prune_dataset(
         train,

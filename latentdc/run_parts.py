@@ -59,7 +59,7 @@ class Parts:
         method: that the recipe names.
         protocol: of the evaluation.
         train: real images, all of them.
-        open_test: the images to evaluate on, opened at its first call by all processes.
+        open_test: the images to evaluate on; all processes call it together.
         normalization: what networks see of images.
         prior: the space that a method works in; None where it needs none.
         objective: what to match; None for methods that match nothing.
@@ -133,7 +133,8 @@ def open_parts(
     classifier = recipe.prune.scorer.network if asks else None
     seen = (normalization, prior, objective, experts)
     shared = shared_recipe(recipe)
-    return Parts(recipe, shared, method, protocol, train, open_test, *seen, picture, classifier)
+    tested = partial(runtime.main_first, accelerator, open_test)
+    return Parts(recipe, shared, method, protocol, train, tested, *seen, picture, classifier)
 
 
 def _open_prior(
@@ -258,7 +259,7 @@ class OpenedSets:
         """A set whose class numbers fit its images; all processes call this together."""
         found, parts, data = self.read(name), self._parts, self._parts.recipe.data
         setting = Setting(
-            test=runtime.main_first(self._accelerator, parts.open_test),
+            test=parts.open_test(),
             normalization=Normalization(data.mean, data.std),
             accelerator=self._accelerator,
             train=parts.train,

@@ -151,8 +151,8 @@ def experts_folder(asked: AskedExperts) -> Path:
     """
     if (named := asked.objective.trajectory.experts) is not None:
         return Path(named).expanduser()
-    data = identity.changed(replace(asked.data, cache=None))
     training = making(asked)
+    data = identity.changed(replace(asked.data, cache=None))
     facts = [training, training.pop("pruning"), data, asked.seed]
     return Path("runs") / "experts" / io.fingerprint(facts, digits=12)
 

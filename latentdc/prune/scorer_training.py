@@ -184,7 +184,7 @@ def real_classifier(
     Raises:
         InputError: weights that do not fit, or a classifier at chance.
     """
-    test = runtime.main_first(accelerator, open_test)
+    test = open_test()
     if scorer.weights is not None:
         size = scorer.resolution or train.resolution  # torchvision's own preparation would crop
         classifier = scorers.given_scorer(replace(scorer, resolution=size), train, normalization)
