@@ -178,12 +178,12 @@ def picked_rows(rows: object, name: str, count: int) -> "Tensor":
     return found
 
 
-def require_json(value: object, name: str) -> None:
+def require_json(value: object, name: str, *, allow_nan: bool = False) -> None:
     """Refuse what is no mapping that JSON holds."""
     if not isinstance(value, Mapping):
         raise InputError(f"{name} maps texts to what JSON holds, got {_what(value)}.")
     try:
-        json.dumps(dict(value), allow_nan=False)
+        json.dumps(dict(value), allow_nan=allow_nan)
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{name} maps texts to what JSON holds: {error}.") from error
 

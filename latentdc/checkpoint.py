@@ -110,6 +110,7 @@ def _mapped(
 
 def save(folder: Path, accelerator: Accelerator, state: State) -> None:
     """Write a state; all processes call this together. On a full disk the last ones stay."""
+    require_a(State, state, "state", "a latentdc.methods.context.State, which says its step")
     final = folder / f"step-{state.step:08d}"
     part = folder / f"{final.name}.part"
     try:

@@ -15,6 +15,7 @@ from accelerate.tracking import GeneralTracker
 from PIL import Image
 from torch import Tensor
 
+from latentdc.arguments import require_a, require_json, require_whole
 from latentdc.errors import InputError, in_short, is_full
 from latentdc.io import write_text
 from latentdc.results.result import Result
@@ -49,7 +50,8 @@ class StepFile:
         self.on_step = on_step
 
     def __call__(self, measures: Mapping[str, Any]) -> None:
-        """Tell of a finished step: `step`, and numbers by name."""
+        """Tell of a finished step: `step`, and numbers by name; methods of one's own call it."""
+        measures = _plain(measures)
         if self.accelerator.trackers:
             shown = {name: value for name, value in measures.items() if name != "step"}
             self.accelerator.log(shown, step=measures["step"])
@@ -65,6 +67,18 @@ class StepFile:
             self.begun = True
         with self.path.open("a") as file:
             file.write(json.dumps(measures) + "\n")
+
+
+def _plain(measures: Mapping[str, Any]) -> dict[str, Any]:
+    """Measures as JSON has them: numbers of torch and NumPy as Python's; others are refused."""
+    require_a(Mapping, measures, "what on_step is told", 'such as {"step": 0, "loss": 0.5}')
+    found = {
+        name: value.item() if hasattr(value, "item") and math.prod(value.shape) == 1 else value
+        for name, value in measures.items()
+    }
+    require_whole(found.get("step"), "step of what on_step is told", least=0)
+    require_json(found, "what on_step is told", allow_nan=True)
+    return found
 
 
 class Tell:

@@ -212,3 +212,24 @@ def test_a_fault_of_latentdc_itself_keeps_its_traceback(command, monkeypatch):
     monkeypatch.setattr("latentdc.methods.selection.check_call", broken)
     with pytest.raises(AssertionError, match="ours"):
         command("", "method.kind=selection", "prune.keep=1")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("context.on_step(3)", "what on_step is told is a Mapping, got 3"),
+        ("context.on_step({'loss': 1.0})", "step of what on_step is told is a whole number"),
+        ("context.on_step({'step': 0, 'loss': print})", "what on_step is told maps texts to"),
+        ("context.save_state(3)", "state is a State, got 3"),
+    ],
+)
+def test_what_a_method_tells_of_a_step_is_checked(command, line, told):
+    code = f"def mine(coreset, prior, settings, context):\n    {line}\n"
+    said, status = command(code, *METHOD)
+    assert told in said and status == 2
+
+
+def test_a_method_tells_numbers_of_torch_as_they_are(command, tmp_path):
+    step = "{'step': torch.tensor(0), 'loss': torch.tensor([0.5])}"
+    command(f"def mine(coreset, prior, settings, context):\n    context.on_step({step})\n", *METHOD)
+    assert (tmp_path / "run/metrics.jsonl").read_text() == '{"step": 0, "loss": 0.5}\n'
