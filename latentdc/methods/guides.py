@@ -1,23 +1,21 @@
 """Guides of the sampler: small functions that return what corrects its steps.
 
-Each is made for one batch of one class. Scales are the papers' where these name them; windows count
-steps from 0 at the noisiest, published ones mostly count down. Guides add up: each sees what those
-before it made of the step.
+Each is made for one batch of one class, and acts in the steps that its caller gives it. Scales are
+the papers' where these name them; published windows mostly count steps down. Guides add up: each
+sees what those before it made of the step.
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdc.errors import InputError
 from latentdc.objectives.gradient import class_gradient, rowwise_cosine
 from latentdc.priors.sampler import Guide, StepState
 
-Steps = Collection[int] | None
 Condition = Callable[[int], Tensor]
 """Index of a step -> (B, T, D) conditions of the denoiser."""
 Embed = Callable[[Tensor, int], Tensor]
@@ -25,7 +23,7 @@ Embed = Callable[[Tensor, int], Tensor]
 _RHO = 0.0015  # of IGD's released code, in front of its step size
 
 
-def mode(anchors: Tensor, scale: float, steps: Steps, *, ancestral: bool = True) -> Guide:
+def mode(anchors: Tensor, scale: float, *, ancestral: bool = True) -> Guide:
     """Pull each image to its anchor: mean - scale (x0 - anchor) std.
 
     Chan-Santiago et al., "MGD3: Mode-Guided Dataset Distillation using Diffusion Models", ICML
@@ -36,7 +34,6 @@ def mode(anchors: Tensor, scale: float, steps: Steps, *, ancestral: bool = True)
     Args:
         anchors: (B, C, h, w) clean latents.
         scale: lambda, published 0.1.
-        steps: in which it acts.
         ancestral: whether steps add noise.
     """
 
@@ -46,10 +43,10 @@ def mode(anchors: Tensor, scale: float, steps: Steps, *, ancestral: bool = True)
             return state.with_mean(state.mean - scale * away * state.std)
         return state.with_x0(state.x0 - scale * away, consistent=True)
 
-    return Guide(pull, steps=steps)
+    return Guide(pull)
 
 
-def text_mode(anchors: Tensor, scale: float, steps: Steps) -> Guide:
+def text_mode(anchors: Tensor, scale: float) -> Guide:
     """Pull the conditional branch to an anchor before it is guided: e_c - scale (anchor - x0_c).
 
     Zhou et al., "CoDA: From Text-to-Image Diffusion Models to Training-Free Dataset Distillation",
@@ -60,7 +57,6 @@ def text_mode(anchors: Tensor, scale: float, steps: Steps) -> Guide:
     Args:
         anchors: (B, C, h, w) clean latents.
         scale: gamma, published 0.1.
-        steps: in which it acts.
     """
 
     def pull(state: StepState) -> StepState:
@@ -69,7 +65,7 @@ def text_mode(anchors: Tensor, scale: float, steps: Steps) -> Guide:
             eps, x0 = state.eps, state.x0
         return state.with_text_eps(eps - scale * (anchors - x0))
 
-    return Guide(pull, steps=steps)
+    return Guide(pull)
 
 
 def semantic(
@@ -123,7 +119,6 @@ def features(
     embed: Embed,
     real: Callable[[int], Tensor],
     scale: float,
-    steps: Steps,
 ) -> Guide:
     """Pull the denoiser's own features to those of real latents that are as noisy.
 
@@ -137,20 +132,19 @@ def features(
         embed: of the denoiser, under the class.
         real: index of the step -> (R, C, h, w) real latents of the class, as noisy as x_t.
         scale: gamma, published 1.
-        steps: in which it acts.
     """
 
     def pull(state: StepState) -> StepState:
         with torch.no_grad():
             target = embed(real(state.index), state.index).flatten(1)
-        x = state.x.detach().requires_grad_()
-        with torch.enable_grad():
-            own = embed(x, state.index).flatten(1)
-            loss = torch.cdist(own, target, compute_mode="donot_use_mm_for_euclid_dist")
-            [gradient] = torch.autograd.grad(loss.mean(dim=1).sum(), x)
-        return state.with_mean(state.mean - scale * gradient)
 
-    return Guide(pull, steps=steps)
+        def distance(x: Tensor) -> Tensor:
+            own = embed(x, state.index).flatten(1)
+            return _distances(own, target).mean(dim=1).sum()
+
+        return state.with_mean(state.mean - scale * _gradient(distance, state.x))
+
+    return Guide(pull)
 
 
 def influence(
@@ -159,7 +153,6 @@ def influence(
     label: int,
     decode: Callable[[Tensor], Tensor],
     scale: float,
-    steps: Steps,
 ) -> Guide:
     """Move each image so that snapshots of a training get the gradients that real images give them.
 
@@ -174,7 +167,6 @@ def influence(
         label: of the class.
         decode: clean latents -> images.
         scale: k, published 5.
-        steps: in which it acts.
     """
     weights = [[p for p in network.parameters() if p.requires_grad] for network in networks]
 
@@ -185,13 +177,12 @@ def influence(
                 gradients = class_gradient(network, own, image, label)
                 total = total + rowwise_cosine(gradients, target) / len(networks)
         gradient = state.gradient(total)
-        rho = _RHO * _rms(state.eps.detach()) / _rms(gradient) * (1 - state.alpha) ** 0.5
-        return state.with_mean(state.mean - scale * rho * gradient)
+        return state.with_mean(state.mean - scale * _rho(state, gradient, _RHO) * gradient)
 
-    return Guide(pull, through="denoiser", steps=steps)
+    return Guide(pull, through="denoiser")
 
 
-def deviation(finished: Tensor, scale: float, steps: Steps) -> Guide:
+def deviation(finished: Tensor, scale: float) -> Guide:
     """Keep away from the finished latent that x_t is most alike: mean - scale grad_x cos(x, m).
 
     IGD's second term (see `influence`), with its memory of finished latents. The gradient passes
@@ -200,26 +191,23 @@ def deviation(finished: Tensor, scale: float, steps: Steps) -> Guide:
     Args:
         finished: (M, C, h, w) of the class.
         scale: gamma, published 120 for ImageWoof.
-        steps: in which it acts.
     """
 
     def push(state: StepState) -> StepState:
         if not len(finished):
             return state
-        x, memory = state.x.detach().flatten(1), finished.flatten(1)
+        x, memory = state.x.flatten(1), finished.flatten(1)
         near = memory[(F.normalize(x, dim=1) @ F.normalize(memory, dim=1).T).argmax(dim=1)]
-        x.requires_grad_()
-        with torch.enable_grad():
-            alike = F.cosine_similarity(x, near, dim=1).sum()
-            [gradient] = torch.autograd.grad(alike, x)
-        return state.with_mean(state.mean - scale * gradient.view_as(state.x))
 
-    return Guide(push, steps=steps)
+        def alike(x: Tensor) -> Tensor:
+            return F.cosine_similarity(x.flatten(1), near, dim=1).sum()
+
+        return state.with_mean(state.mean - scale * _gradient(alike, state.x))
+
+    return Guide(push)
 
 
-def entropy(
-    classifier: nn.Module, decode: Callable[[Tensor], Tensor], scale: float, steps: Steps
-) -> Guide:
+def entropy(classifier: nn.Module, decode: Callable[[Tensor], Tensor], scale: float) -> Guide:
     """Make images harder: e - scale sqrt(1 - a) grad_x H(p), H a classifier's entropy at x0.
 
     "UAG", by the formula of an unofficial reproduction (2026): this sign raises the entropy. The
@@ -228,20 +216,18 @@ def entropy(
     Args:
         classifier: (B, 3, H, W) images in [-1, 1] -> (B, classes).
         decode: clean latents -> images.
-        scale: s, published 10.
-        steps: in which it acts; published from timestep 795 of 1000 on.
+        scale: s, published 10, from timestep 795 of 1000 on.
     """
 
     def total(x0: Tensor) -> Tensor:
         log: Tensor = classifier(decode(x0)).to(x0.dtype).log_softmax(dim=1)
-        negative: Tensor = (log.exp() * log).sum()
-        return -negative
+        return -(log.exp() * log).sum()
 
     def push(state: StepState) -> StepState:
         gradient = _gradient_by_x0(state, total)
         return state.with_eps(state.eps - scale * (1 - state.alpha) ** 0.5 * gradient)
 
-    return Guide(push, steps=steps)
+    return Guide(push)
 
 
 def learnability(
@@ -250,7 +236,6 @@ def learnability(
     labels: Tensor,
     decode: Callable[[Tensor], Tensor],
     scale: float,
-    steps: Steps,
     *,
     weight: float = 0.5,
     lowers: bool = False,
@@ -270,8 +255,7 @@ def learnability(
         teacher: of the real images, likewise.
         labels: (B,) of the images.
         decode: clean latents -> images.
-        scale: lambda, published 15.
-        steps: in which it acts; published 35 of 50, counted down from 45.
+        scale: lambda, published 15, in 35 of 50 steps, counted down from 45.
         weight: w.
         lowers: takes the printed sign.
     """
@@ -284,10 +268,9 @@ def learnability(
             for network in (student, teacher)
         ]
         gradient = state.gradient(losses[0] - weight * losses[1])
-        rho = _rms(state.eps.detach()) / _rms(gradient) * (1 - state.alpha) ** 0.5
-        return state.with_eps(state.eps - sign * scale * rho * gradient)
+        return state.with_eps(state.eps - sign * scale * _rho(state, gradient) * gradient)
 
-    return Guide(push, through="denoiser", steps=steps)
+    return Guide(push, through="denoiser")
 
 
 def transport(
@@ -295,7 +278,6 @@ def transport(
     masses: Tensor,
     finished: Tensor,
     scale: float,
-    steps: Steps,
     *,
     epsilon: float = 0.1,
     iterations: int = 5,
@@ -316,8 +298,7 @@ def transport(
         support: (K, C, h, w) centres.
         masses: (K,) summing to 1.
         finished: (M, C, h, w) of the class.
-        scale: share of the way, published steps 0.05 to 0.5.
-        steps: in which it acts; published a window of 15 of 50.
+        scale: share of the way, published 0.05 to 0.5, in a window of 15 of 50 steps.
         epsilon: of the entropy.
         iterations: of Sinkhorn's.
     """
@@ -325,14 +306,13 @@ def transport(
 
     def pull(state: StepState) -> StepState:
         points = torch.cat([state.x0.detach(), finished]).flatten(1)
-        distances = torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist")
-        cost = distances.square() / points.shape[1]
+        cost = _distances(points, centres).square() / points.shape[1]
         plan = sinkhorn(cost, masses, epsilon, iterations)[: len(state.x0)]
         target = (plan / plan.sum(dim=1, keepdim=True)) @ centres
         away = state.x0 - target.view_as(state.x0)
         return state.with_x0(state.x0 - scale * away, consistent=True)
 
-    return Guide(pull, steps=steps)
+    return Guide(pull)
 
 
 def sinkhorn(cost: Tensor, masses: Tensor, epsilon: float, iterations: int) -> Tensor:
@@ -356,7 +336,6 @@ def diversity(
     finished: Tensor,
     scale: float,
     mean_scale: float,
-    steps: Steps,
     *,
     epsilon: float = 0.01,
 ) -> Guide:
@@ -374,40 +353,46 @@ def diversity(
         finished: (M, C, h, w) of the class, which count for K and stay as they are.
         scale: of the spreading.
         mean_scale: in [0, 1], of the way to the real mean.
-        steps: in which it acts.
         epsilon: keeps the determinant finite where images are alike.
     """
 
     def crowding(x0: Tensor) -> Tensor:
         rows = F.normalize(torch.cat([x0, finished]).flatten(1), dim=1)
         kernel = rows @ rows.T + epsilon * torch.eye(len(rows), device=rows.device).to(rows)
-        volume: Tensor = kernel.logdet()
-        return -volume
+        return -kernel.logdet()
 
     def push(state: StepState) -> StepState:
         off = state.x.mean(dim=0) - state.alpha**0.5 * mean
         gradient = scale * _gradient_by_x0(state, crowding) + mean_scale * off
         return state.with_mean(state.mean - gradient)
 
-    return Guide(push, steps=steps)
+    return Guide(push)
+
+
+def _gradient(loss: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Gradient of a loss () at x, all else being constant."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad(loss(x), x)[0]
 
 
 def _gradient_by_x0(state: StepState, loss: Callable[[Tensor], Tensor]) -> Tensor:
     """Gradient with respect to x of a loss of x0 = (x - sqrt(1 - a) e) / sqrt(a), e a constant."""
-    if state.signal == 0:
-        raise InputError(
-            f"this guide divides by the share of the image in x, and step {state.index} starts "
-            "from noise alone; leave it out of the guide's steps."
-        )
-    x0 = state.x0.detach().requires_grad_()
-    with torch.enable_grad():
-        [gradient] = torch.autograd.grad(loss(x0), x0)
-    moved: Tensor = gradient / state.alpha**0.5
-    return moved
+    return _gradient(loss, state.x0) / state.signal
+
+
+def _rho(state: StepState, gradient: Tensor, factor: float = 1.0) -> Tensor:
+    """(B, 1, 1, 1) factor rms(e) / rms(gradient) sqrt(1 - a), of each image."""
+    rho: Tensor = factor * _rms(state.eps.detach()) / _rms(gradient) * (1 - state.alpha) ** 0.5
+    return rho
 
 
 def _rms(values: Tensor) -> Tensor:
     """(B, 1, 1, 1) root mean square of each image's values, never 0."""
     dims = tuple(range(1, values.ndim))
-    rms: Tensor = values.square().mean(dim=dims, keepdim=True).sqrt()
-    return rms.clamp_min(1e-12)
+    return values.square().mean(dim=dims, keepdim=True).sqrt().clamp_min(1e-12)
+
+
+def _distances(x: Tensor, y: Tensor) -> Tensor:
+    """(n, m) Euclidean distances, not by products, which round small ones away."""
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")

@@ -8,7 +8,7 @@ of classes matter. z of the set is what the sampler left, which the decoder turn
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -253,58 +253,56 @@ class ClassSampler:
 
     def _guides(self, labels: Tensor, anchors: Tensor, finished: Tensor) -> list[Guide]:
         """The guides of one batch; of its class, where they look at one."""
-        label, networks = int(labels[0]), self.networks
-        settings, render, known = self.settings, self.prior.render, self.latents.of
-        ot, cgs = settings.transport, settings.diversity
-        make: dict[str, Callable[[float, guides.Steps], Guide]] = {
-            "text_mode": partial(guides.text_mode, anchors),
-            "entropy": lambda *how: guides.entropy(networks.classifier, render, *how),
-            "learnability": lambda *how: guides.learnability(
+        label, networks, on = int(labels[0]), self.networks, self.settings
+        prior, render, latents = self.prior, self.prior.render, self.latents
+        make: dict[str, Callable[[], Guide]] = {
+            "text_mode": lambda: guides.text_mode(anchors, on.text_mode.scale),
+            "entropy": lambda: guides.entropy(networks.classifier, render, on.entropy.scale),
+            "learnability": lambda: guides.learnability(
                 networks.student,
                 networks.classifier,
-                labels.to(self.prior.device),
+                labels.to(prior.device),
                 render,
-                *how,
-                weight=settings.learnability.teacher,
-                lowers=settings.learnability.sign == "printed",
+                on.learnability.scale,
+                weight=on.learnability.teacher,
+                lowers=on.learnability.sign == "printed",
             ),
-            "transport": lambda *how: guides.transport(
-                *self.latents.clusters(label),
+            "transport": lambda: guides.transport(
+                *latents.clusters(label),
                 finished,
-                *how,
-                epsilon=ot.epsilon,
-                iterations=ot.iterations,
+                on.transport.scale,
+                epsilon=on.transport.epsilon,
+                iterations=on.transport.iterations,
             ),
-            "mode": partial(guides.mode, anchors, ancestral=settings.eta > 0),
-            "features": lambda *how: guides.features(*self._features(label), *how),
-            "influence": lambda *how: guides.influence(
-                networks.snapshots, self._targets(label), label, render, *how
+            "mode": lambda: guides.mode(anchors, on.mode.scale, ancestral=on.eta > 0),
+            "features": lambda: guides.features(*self._features(label), on.features.scale),
+            "influence": lambda: guides.influence(
+                networks.snapshots, self._targets(label), label, render, on.influence.scale
             ),
-            "deviation": partial(guides.deviation, finished),
-            "diversity": lambda scale, steps: guides.diversity(
-                known(label).latents.mean(dim=0).to(self.prior.device),
+            "deviation": lambda: guides.deviation(finished, on.deviation.scale),
+            "diversity": lambda: guides.diversity(
+                latents.of(label).latents.mean(dim=0).to(prior.device),
                 finished,
-                scale,
-                cgs.mean_scale,
-                steps,
-                epsilon=cgs.epsilon,
+                on.diversity.scale,
+                on.diversity.mean_scale,
+                epsilon=on.diversity.epsilon,
             ),
         }
         own = own_guides(
-            settings,
-            self.prior,
-            labels=labels.to(self.prior.device),
+            on,
+            prior,
+            labels=labels.to(prior.device),
             class_name=self.real.class_names[label],
             anchors=anchors,
-            latents=known(label).latents if settings.own else anchors,
+            latents=latents.of(label).latents if on.own else anchors,
             finished=finished,
         )
-        windows = {name: guide.window for name, guide in settings.guides.items()}
-        return [
-            make[name](guide.scale, None if (w := windows[name]) is None else range(*w))
-            for name, guide in settings.guides.items()
+        made = [
+            replace(make[name](), steps=guide.steps)
+            for name, guide in on.guides.items()
             if name in make
-        ] + [*own.values()]
+        ]
+        return [*made, *own.values()]
 
     def _condition(self, batch: ImageKeys) -> guides.Condition:
         """DMGD's conditions; each image has another class of its own, and noise of its own."""
@@ -316,10 +314,7 @@ class ClassSampler:
             source = draws.generator(seed, "other class", name, number)
             others.append(names.index(rest[int(draws.choose(len(rest), 1, source))]))
         labels = torch.tensor([[label for label, _ in batch], others])
-        own, other = (
-            self.prior.condition(self.latents.prior_labels[some].to(self.prior.device))
-            for some in labels
-        )
+        own, other = (self.prior.condition(self.latents.prior_labels[some]) for some in labels)
         assert own is not None and other is not None, "an unconditional prior was refused"
 
         def noise(index: int) -> Tensor:
@@ -339,7 +334,7 @@ class ClassSampler:
         """The denoiser's features under the class, and its real latents as noisy as a step's."""
         prior, latents = self.prior, self.latents.of(label).latents
         name, count = self.real.class_names[label], self.settings.features.real
-        own = self.latents.prior_labels[[label]].to(prior.device)
+        own = self.latents.prior_labels[[label]]
 
         def embed(x: Tensor, index: int) -> Tensor:
             return prior.features(x, index, prior.condition(own.expand(len(x))))

@@ -59,6 +59,11 @@ class GuideSettings:
     def __post_init__(self) -> None:
         check_fields(self)
 
+    @property
+    def steps(self) -> range | None:
+        """Indices of the steps that it corrects; None is all."""
+        return None if self.window is None else range(*self.window)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSettings(GuideSettings):

@@ -8,6 +8,7 @@ from latentdc.images import as_floats, to_uint8
 from latentdc.methods import guides, pools, sampled
 from latentdc.methods.anchors import clustered, encoded, rows_by_hash
 from latentdc.objectives.gradient import real_gradient
+from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.sampler import Guide, keyed_draw, noised
 from tests.methods import setup
 from tests.methods.test_sampling import CENTRES, classifier, run
@@ -19,8 +20,11 @@ NAMES = DATA.class_names
 
 @pytest.fixture
 def given(monkeypatch):
-    """By guide, the arguments that it was made with, each time; none of them does anything."""
-    found = {}
+    """By guide, the arguments that it was made with, each time; none of them does anything.
+
+    Under `steps`, for each batch those that its guides act in.
+    """
+    found, ask = {}, DiffusionPrior.sample
 
     def watch(name):
         def make(*arguments, **options):
@@ -31,6 +35,12 @@ def given(monkeypatch):
 
     for name in ("mode", "features", "influence", "learnability", "transport", "diversity"):
         monkeypatch.setattr(guides, name, watch(name))
+
+    def sample(self, *arguments, guides, **options):
+        found.setdefault("steps", []).append([guide.steps for guide in guides])
+        return ask(self, *arguments, guides=guides, **options)
+
+    monkeypatch.setattr(DiffusionPrior, "sample", sample)
     return found
 
 
@@ -49,22 +59,24 @@ def test_numbers_of_a_recipe_reach_their_guides(given):
     )
     for label, name in enumerate(NAMES):
         latents, finished = real_latents(label), torch.empty(0, *PRIOR.latent_shape)
-        (anchors, scale, steps), options = given["mode"][label]
+        (anchors, scale), options = given["mode"][label]
         assert anchors.equal(clustered(latents, 3, 0, name)[0])
-        assert (scale, steps, options) == (0.5, range(1, 3), {"ancestral": False})
+        assert (scale, options) == (0.5, {"ancestral": False})
         (support, masses, before, *how), options = given["transport"][label]
         wanted = clustered(latents, 2, 0, name)
         assert support.equal(wanted[0]) and masses.equal(wanted[1]) and before.equal(finished)
-        assert (how, options) == ([0.4, range(2)], {"epsilon": 0.3, "iterations": 7})
+        assert (how, options) == ([0.4], {"epsilon": 0.3, "iterations": 7})
         (mean, _, *how), options = given["diversity"][label]
         torch.testing.assert_close(mean, latents.mean(dim=0))
-        assert (how, options) == ([0.2, 0.6, None], {"epsilon": 0.05})
+        assert (how, options) == ([0.2, 0.6], {"epsilon": 0.05})
         (student, teacher, labels, _, *how), options = given["learnability"][label]
         for network, seed in ((student, 2), (teacher, 1)):
             own = [network.state_dict(), classifier(seed).state_dict()]
             assert all(weight.equal(own[1][key]) for key, weight in own[0].items())
         assert labels.tolist() == [label] * 3
-        assert (how, options) == ([3.0, None], {"weight": 0.25, "lowers": True})
+        assert (how, options) == ([3.0], {"weight": 0.25, "lowers": True})
+        # of learnability, transport, mode and diversity
+        assert given["steps"][label] == [None, range(2), range(1, 3), None]
 
 
 def test_each_group_of_candidates_has_the_anchors_in_their_order(given):
@@ -78,12 +90,12 @@ def test_each_group_of_candidates_has_the_anchors_in_their_order(given):
 def test_influence_follows_the_gradients_that_images_of_the_class_give(given):
     run(influence={"scale": 2.0, "epochs": [3], "real": 4, "window": [1, 2]})
     for label, name in enumerate(NAMES):
-        ((_,), [targets], own, _, *how), _ = given["influence"][label]
+        ((_,), [targets], own, _, scale), _ = given["influence"][label]
         rows, network = rows_by_hash(DATA, label), classifier()
         some = rows[draws.choose(len(rows), 4, draws.generator(0, "influence", name))]
         images = as_floats(DATA.images[some])
         wanted = real_gradient(network, list(network.parameters()), images, label)
-        assert (own, how) == (label, [2.0, range(1, 2)])
+        assert (own, scale, given["steps"][label]) == (label, 2.0, [range(1, 2)])
         for one, other in zip(targets, wanted, strict=True):
             torch.testing.assert_close(one, other)
 
@@ -91,8 +103,8 @@ def test_influence_follows_the_gradients_that_images_of_the_class_give(given):
 def test_features_are_those_of_latents_of_the_class_as_noisy_as_the_step(given):
     run(features={"scale": 2.0, "real": 2})
     for label, name in enumerate(NAMES):
-        (embed, real, scale, steps), _ = given["features"][label]
-        assert (scale, steps) == (2.0, None)
+        (embed, real, scale), _ = given["features"][label]
+        assert (scale, given["steps"][label]) == (2.0, [None])
         for index in (0, 2):
             latents, source = real_latents(label), draws.generator(0, "features", name, index)
             some = latents[draws.choose(len(latents), 2, source)]

@@ -1,5 +1,6 @@
 """Each guide against its formula written out, on one step of a small network."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -36,6 +37,7 @@ def corrected(guide: Guide, *, eta: float = 1.0) -> tuple[StepState, StepState]:
         found.append(state)
         return state
 
+    guide = replace(guide, steps={2})
     spies = [Guide(watch, guide.through, {2}), guide, Guide(watch, steps={2})]
     sample(network, draw(1), SCHEDULE, eta=eta, noise=lambda index: draw(2, index), guides=spies)
     return found[0], found[1]
@@ -60,7 +62,7 @@ def x0_of(x, timestep, alpha):
 
 def test_the_pull_to_a_mode_is_mgd3s():
     anchors = draw(5)
-    before, after = corrected(guides.mode(anchors, 0.1, None))
+    before, after = corrected(guides.mode(anchors, 0.1))
     wanted = before.mean - 0.1 * (before.x0 - anchors) * before.std
     torch.testing.assert_close(after.mean, wanted)
 
@@ -68,12 +70,12 @@ def test_the_pull_to_a_mode_is_mgd3s():
 def test_where_the_mean_is_x0_and_the_step_as_long_as_the_noise_the_mode_is_reached():
     x, anchors = draw(1), draw(5)
     state = StepState(x, x, torch.zeros_like(x), 4.0, 2, SCHEDULE).with_mean(x)
-    torch.testing.assert_close(guides.mode(anchors, 0.25, None).correct(state).mean, anchors)
+    torch.testing.assert_close(guides.mode(anchors, 0.25).correct(state).mean, anchors)
 
 
 def test_without_ancestral_noise_the_pull_is_manifoldgds():
     anchors = draw(5)
-    before, after = corrected(guides.mode(anchors, 0.1, None, ancestral=False), eta=0.0)
+    before, after = corrected(guides.mode(anchors, 0.1, ancestral=False), eta=0.0)
     torch.testing.assert_close(after.x0, before.x0 - 0.1 * (before.x0 - anchors))
     alpha = before.alpha
     torch.testing.assert_close(alpha**0.5 * after.x0 + (1 - alpha) ** 0.5 * after.eps, before.x)
@@ -82,7 +84,7 @@ def test_without_ancestral_noise_the_pull_is_manifoldgds():
 def test_the_pull_of_the_conditional_branch_is_codas():
     """e_c - sqrt(a / (1 - a)) gamma sigma (anchor - x0_c), then guided, with Euler's sigma."""
     anchors = draw(5)
-    before, after = corrected(guides.text_mode(anchors, 0.1, None))
+    before, after = corrected(guides.text_mode(anchors, 0.1))
     told, alpha = network(before.x, before.timestep), before.alpha
     sigma = ((1 - alpha) / alpha) ** 0.5
     clean = (before.x - (1 - alpha) ** 0.5 * told.text) / alpha**0.5
@@ -97,7 +99,7 @@ def test_the_pull_to_real_features_is_daps():
     def embed(x, index):
         return torch.tanh(torch.einsum("kchw,bchw->bk", weight, x) * (1 + index))
 
-    before, after = corrected(guides.features(embed, lambda index: real * index, 0.5, None))
+    before, after = corrected(guides.features(embed, lambda index: real * index, 0.5))
 
     def distance(x):
         apart = embed(x, 2)[:, None] - embed(real * 2, 2)[None]
@@ -122,7 +124,7 @@ def test_the_influence_of_real_gradients_is_igds():
         [g.detach() for g in class_gradient(one, [one.weight], draw(9, count=4), 1)]
         for one in networks
     ]
-    guide = guides.influence(networks, targets, 1, partial(torch.mul, 2.0), 5.0, None)
+    guide = guides.influence(networks, targets, 1, partial(torch.mul, 2.0), 5.0)
     before, after = corrected(guide)
 
     def loss(x):
@@ -144,7 +146,7 @@ def test_the_influence_of_real_gradients_is_igds():
 
 def test_the_push_from_finished_latents_is_igds_deviation():
     finished = draw(11, count=4)
-    before, after = corrected(guides.deviation(finished, 0.3, None))
+    before, after = corrected(guides.deviation(finished, 0.3))
 
     def alike(x):
         return F.cosine_similarity(x.flatten(1)[:, None], finished.flatten(1)[None], dim=2)
@@ -153,13 +155,13 @@ def test_the_push_from_finished_latents_is_igds_deviation():
     assert near.tolist() == [2, 3]
     gradient = slope(lambda x: alike(x)[torch.arange(2), near].sum(), before.x)
     torch.testing.assert_close(after.mean, before.mean - 0.3 * gradient)
-    unmoved = corrected(guides.deviation(finished[:0], 0.3, None))
+    unmoved = corrected(guides.deviation(finished[:0], 0.3))
     assert unmoved[0].mean.equal(unmoved[1].mean)
 
 
 def test_harder_images_are_uags_and_the_noise_is_a_constant():
     student = Student(3).requires_grad_(False)
-    before, after = corrected(guides.entropy(student, partial(torch.mul, 2.0), 10.0, None))
+    before, after = corrected(guides.entropy(student, partial(torch.mul, 2.0), 10.0))
 
     def entropy(x):
         x0 = (x - (1 - before.alpha) ** 0.5 * before.eps) / before.alpha**0.5
@@ -173,7 +175,7 @@ def test_harder_images_are_uags_and_the_noise_is_a_constant():
 def test_what_a_student_has_yet_to_learn_is_lgds_score_and_rises():
     student, teacher = (Student(seed).requires_grad_(False) for seed in (3, 4))
     labels, decode = torch.tensor([0, 2]), partial(torch.mul, 0.01)
-    guide = guides.learnability(student, teacher, labels, decode, 0.7, None, weight=0.25)
+    guide = guides.learnability(student, teacher, labels, decode, 0.7, weight=0.25)
     before, after = corrected(guide)
 
     def score(x):
@@ -191,7 +193,7 @@ def test_what_a_student_has_yet_to_learn_is_lgds_score_and_rises():
 
 def test_by_the_printed_sign_lgds_score_falls():
     networks = [Student(seed).requires_grad_(False) for seed in (3, 4)]
-    options = (torch.tensor([0, 2]), partial(torch.mul, 0.01), 0.7, {2})
+    options = (torch.tensor([0, 2]), partial(torch.mul, 0.01), 0.7)
     states = [
         corrected(guides.learnability(*networks, *options, lowers=lowers))
         for lowers in (False, True)
@@ -250,7 +252,7 @@ def test_a_plan_of_hardly_any_entropy_sends_each_point_where_it_costs_least():
 
 def test_images_are_transported_along_the_gradient_of_the_entropic_cost():
     support, masses, finished = draw(3, count=3), torch.tensor([0.5, 0.3, 0.2]).double(), draw(4)
-    guide = guides.transport(support, masses, finished, 0.2, None, epsilon=0.5, iterations=200)
+    guide = guides.transport(support, masses, finished, 0.2, epsilon=0.5, iterations=200)
     before, after = corrected(guide)
 
     def value(x0):
@@ -266,7 +268,7 @@ def test_images_are_transported_along_the_gradient_of_the_entropic_cost():
 
 def test_spreading_and_the_mean_are_cgss():
     mean, finished = draw(3, count=1)[0], draw(4)
-    before, after = corrected(guides.diversity(mean, finished, 0.1, 0.2, None, epsilon=0.05))
+    before, after = corrected(guides.diversity(mean, finished, 0.1, 0.2, epsilon=0.05))
 
     def loss(x):
         x0 = (x - (1 - before.alpha) ** 0.5 * before.eps) / before.alpha**0.5
@@ -282,7 +284,7 @@ def test_spreading_and_the_mean_are_cgss():
 def test_a_step_leads_the_mean_a_share_of_the_way(count):
     x, mean = draw(1, count=count), draw(3, count=1)[0]
     state = StepState(x, x, torch.zeros_like(x), 0.1, 2, SCHEDULE).with_mean(x)
-    after = guides.diversity(mean, draw(4, count=0), 0.0, 0.3, None).correct(state)
+    after = guides.diversity(mean, draw(4, count=0), 0.0, 0.3).correct(state)
     way = state.alpha**0.5 * mean - x.mean(dim=0)
     torch.testing.assert_close((after.mean - x).mean(dim=0), 0.3 * way)
 
@@ -290,10 +292,10 @@ def test_a_step_leads_the_mean_a_share_of_the_way(count):
 @pytest.mark.parametrize("order", [1, -1])
 def test_guides_add_up(order):
     anchors = draw(5)
-    two = [guides.mode(anchors, 0.1, {2}), guides.deviation(draw(6), 0.3, {2})]
+    two = [guides.mode(anchors, 0.1), guides.deviation(draw(6), 0.3)]
     alone = [corrected(guide) for guide in two]
     first, second = two[::order]
-    both = Guide(lambda state: second.correct(first.correct(state)), steps={2})
+    both = Guide(lambda state: second.correct(first.correct(state)))
     before, after = corrected(both)
     moved = sum(done.mean - start.mean for start, done in alone)
     torch.testing.assert_close(after.mean, before.mean + moved)

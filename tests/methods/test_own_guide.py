@@ -25,8 +25,8 @@ def pull(anchors, scale):
 """
 
 
-def my_mode(anchors, scale, steps, ancestral):
-    return guides.mode(anchors, scale, steps, ancestral=ancestral)
+def my_mode(anchors, scale, ancestral):
+    return guides.mode(anchors, scale, ancestral=ancestral)
 
 
 def test_a_guide_of_ones_own_does_what_the_same_guide_here_does():
