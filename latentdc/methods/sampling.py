@@ -6,7 +6,8 @@ of classes matter. z of the set is what the sampler left, which the decoder turn
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import lru_cache
 from itertools import groupby
@@ -21,7 +22,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.images import as_floats
 from latentdc.methods import guides
 from latentdc.methods.anchors import RealLatents, rows_by_hash
-from latentdc.methods.context import Context, State, check_call
+from latentdc.methods.context import ByClass, Context, State, check_call
 from latentdc.methods.decode import settle_memory, synthetic_set
 from latentdc.methods.latents import Latents, class_sizes, own_classes
 from latentdc.methods.log import diverged, stopped
@@ -82,63 +83,44 @@ def sampling(
         counts = f"{pool * real.num_classes:,} images, of which {stay * real.num_classes:,} stay"
         ranks.say("sampling", counts)
     latents = RealLatents(real, settled, settings, context.ipc, context.seed)
-    seconds = dict.fromkeys(_STAGES, 0.0)
-    sampler = ClassSampler(latents, networks, context, seconds)
-    finished = _sample_classes(sampler, context, seconds, saved, facts | plan)
-    began = time.perf_counter()
-    rows = chosen(finished, latents, networks, context)
-    seconds["selection"] += time.perf_counter() - began
+    sampler = ClassSampler(latents, networks, context)
+    finished = _sample_classes(sampler, saved, facts | plan)
+    with sampler.timed("selection"):
+        rows = chosen(finished, latents, networks, context)
     parts = tuple(z[rows[label]] for label, z in finished.items())
     own = Latents(tuple(finished), context.ipc, parts, None, None)
     made = synthetic_set(own, prior.autoencoder, real.class_names, context)
-    told = {name: round(value, 2) for name, value in seconds.items()}
-    made = replace(made, provenance={"seconds": told})
-    if not settings.weights:
-        return made
-    accelerator = context.accelerator
-    weights = torch.zeros(real.num_classes, context.ipc, device=accelerator.device)
-    for label in finished:
-        weights[label] = latents.summary(label).masses.to(weights) * context.ipc
-    return replace(made, weights=accelerator.reduce(weights, "sum").flatten().cpu())
+    weights = None
+    if settings.weights:  # processes own neighbouring classes, in their order
+        masses = gather_object([latents.summary(label).masses for label in finished])
+        weights = torch.cat(masses) * context.ipc
+    told = {name: round(value, 2) for name, value in sampler.seconds.items()}
+    return replace(made, weights=weights, provenance={"seconds": told})
 
 
 def _sample_classes(
-    sampler: "ClassSampler",
-    context: Context,
-    seconds: dict[str, float],
-    saved: State | None,
-    facts: dict[str, Any],
+    sampler: "ClassSampler", saved: State | None, facts: dict[str, Any]
 ) -> dict[int, Tensor]:
     """(n, C, h, w) candidates of each class of this process, on its device; kept on the way."""
-    settings, prior, real = sampler.settings, sampler.prior, sampler.real
+    settings, context, classes = sampler.settings, sampler.context, sampler.real.num_classes
     accelerator, count = context.accelerator, settings.choice.candidates(context.ipc)
-    own = own_classes(real.num_classes, accelerator.process_index, accelerator.num_processes)
-    finished = {label: torch.empty(0, *prior.latent_shape) for label in own}
-    done = 0 if saved is None else saved.step
-    if saved is not None:
-        for name, before in zip(_STAGES, saved.shared["seconds"].tolist(), strict=True):
-            seconds[name] += before
-        known = saved.tensors(own)
-        finished |= {label: parts["z"] for label, parts in known.items() if "z" in parts}
+    own = own_classes(classes, accelerator.process_index, accelerator.num_processes)
     facts = {**facts, "processes": accelerator.num_processes}
-    finished = {label: z.to(accelerator.device) for label, z in finished.items()}
+    done, known = 0, ByClass()
+    if saved is not None:
+        done, known = saved.step, saved.tensors(own)
+        sampler.seconds |= zip(_STAGES, saved.shared["seconds"].tolist(), strict=True)
+    none = torch.empty(0, *sampler.prior.latent_shape)
+    finished = {label: known.get(label, {}).get("z", none).to(accelerator.device) for label in own}
     left = _batches(
-        [[(label, at) for at in range(len(finished[label]), count)] for label in own],
+        [[(label, at) for at in range(len(z), count)] for label, z in finished.items()],
         settings.batch,
         apart=settings.class_by_class,
     )
     sizes: list[list[int]] = gather_object([[len(batch) for batch in left]])
     turns, kept, cost = max(map(len, sizes)), time.perf_counter(), 0.0
 
-    def save() -> float:
-        """Seconds that it took."""
-        began = time.perf_counter()
-        if context.save_state is not None:
-            shared = {"seconds": torch.tensor([seconds[name] for name in _STAGES])}
-            context.save_state(State(done, facts, own, tensors, shared))
-        return time.perf_counter() - began
-
-    def tensors(some: Collection[int]) -> dict[int, dict[str, Tensor]]:
+    def tensors(some: Collection[int]) -> ByClass:
         return {label: {"z": z.cpu()} for label in some if len(z := finished[label])}
 
     with context.stop_requests() as stop_requested:
@@ -146,9 +128,8 @@ def _sample_classes(
             began = time.perf_counter()
             if turn < len(left):
                 z = sampler.sample(left[turn], finished)
-                labels = torch.tensor([label for label, _ in left[turn]], device=z.device)
-                for label in labels.unique().tolist():
-                    finished[label] = torch.cat([finished[label], z[labels == label]])
+                for (label, _), image in zip(left[turn], z.split(1), strict=True):
+                    finished[label] = torch.cat([finished[label], image])
             if context.on_step is not None:
                 context.on_step({"step": done, "seconds": round(time.perf_counter() - began, 4)})
             done += sum(size[turn] for size in sizes if turn < len(size))
@@ -156,10 +137,14 @@ def _sample_classes(
             pause = settings.checkpoint_seconds and max(settings.checkpoint_seconds, _SPARED * cost)
             due = time.perf_counter() - kept >= pause
             if stops or turn + 1 == turns or runtime.broadcast(due):
-                cost = save()
+                began = time.perf_counter()
+                if context.save_state is not None:
+                    shared = {"seconds": torch.tensor([*sampler.seconds.values()])}
+                    context.save_state(State(done, facts, own, tensors, shared))
                 kept = time.perf_counter()
+                cost = kept - began
             if stops:
-                raise stopped(f"{done} of {count * real.num_classes} samples, which are")
+                raise stopped(f"{done} of {count * classes} samples, which are")
     return finished
 
 
@@ -178,19 +163,20 @@ def _batches(images: Sequence[ImageKeys], size: int, *, apart: bool) -> list[Ima
 
 
 class ClassSampler:
-    """Samples the candidates of classes; adds to the `seconds` of each stage."""
+    """Samples the candidates of classes; `seconds` are those of each stage."""
 
-    def __init__(
-        self,
-        latents: RealLatents,
-        networks: Networks,
-        context: Context,
-        seconds: dict[str, float],
-    ) -> None:
+    def __init__(self, latents: RealLatents, networks: Networks, context: Context) -> None:
         self.latents, self.networks, self.context = latents, networks, context
         self.real, self.prior, self.settings = latents.real, latents.prior, latents.settings
-        self.seconds = seconds
+        self.seconds = dict.fromkeys(_STAGES, 0.0)
         self._targets = lru_cache(maxsize=1)(self._real_gradients)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Count the seconds of the block to a stage."""
+        began = time.perf_counter()
+        yield
+        self.seconds[stage] += time.perf_counter() - began
 
     def sample(self, batch: ImageKeys, finished: Mapping[int, Tensor]) -> Tensor:
         """(B, C, h, w) clean latents; all processes stop where they are not finite.
@@ -199,42 +185,42 @@ class ClassSampler:
             batch: class and number of each; the k-th of each group of ipc has the k-th anchor.
             finished: by class, (M, C, h, w) candidates that were sampled before.
         """
-        began = time.perf_counter()
-        anchors, starts = self._anchors(batch)
-        self.seconds["anchors"] += time.perf_counter() - began
-        began = time.perf_counter()
-        settings, z = self.settings, anchors
-        if settings.denoise:
-            names = self.real.class_names
-            images = [(names[label], number) for label, number in batch]
-            seed, start = self.context.seed, self.prior.start_index(settings.strength)
-            x = starts if len(starts) else None
-            if settings.start == "anchors" and len(anchors):
-                x = self.prior.noised(anchors, images, seed=seed, start=start)
-            labels = torch.tensor([label for label, _ in batch])
-            z = self.prior.sample(
-                self.latents.prior_labels[labels],
-                images,
-                seed=seed,
-                start=start,
-                x=x,
-                eta=settings.eta,
-                guides=self._guides(labels, anchors, finished[batch[0][0]]),
-                condition=self._condition(batch) if "semantic" in settings.guides else None,
-            )
-        self.seconds["sampling"] += time.perf_counter() - began
-        broken = {
-            label: repr(self.real.class_names[label])
-            for (label, _), image in zip(batch, z, strict=True)
-            if not image.isfinite().all()
-        }
-        if broken:
-            scales = ", ".join(settings.guides)
+        with self.timed("anchors"):
+            anchors, starts = self._anchors(batch)
+        z = anchors
+        if self.settings.denoise:
+            with self.timed("sampling"):
+                z = self._denoised(batch, anchors, starts, finished[batch[0][0]])
+        whole = z.isfinite().flatten(1).all(dim=1).tolist()
+        names = [repr(self.real.class_names[label]) for label, _ in batch]
+        if broken := dict.fromkeys(name for name, one in zip(names, whole, strict=True) if not one):
+            scales = ", ".join(self.settings.guides)
             raise diverged(
-                f"sampled latents of {', '.join(broken.values())} are not finite",
+                f"sampled latents of {', '.join(broken)} are not finite",
                 f"Lower the scales of {scales}" if scales else "Take other weights",
             )
         return z
+
+    def _denoised(
+        self, batch: ImageKeys, anchors: Tensor, starts: Tensor, finished: Tensor
+    ) -> Tensor:
+        """(B, C, h, w) clean latents, sampled from noise, from noised anchors or from `starts`."""
+        settings, prior, seed = self.settings, self.prior, self.context.seed
+        images = [(self.real.class_names[label], number) for label, number in batch]
+        labels, start = torch.tensor(batch)[:, 0], prior.start_index(settings.strength)
+        x = starts if len(starts) else None
+        if settings.start == "anchors" and len(anchors):
+            x = prior.noised(anchors, images, seed=seed, start=start)
+        return prior.sample(
+            self.latents.prior_labels[labels],
+            images,
+            seed=seed,
+            start=start,
+            x=x,
+            eta=settings.eta,
+            guides=self._guides(labels, anchors, finished),
+            condition=self._condition(labels, images) if "semantic" in settings.guides else None,
+        )
 
     def _anchors(self, batch: ImageKeys) -> tuple[Tensor, Tensor]:
         """Anchors and noisy starts of a batch, (B, C, h, w) each, or empty."""
@@ -255,13 +241,14 @@ class ClassSampler:
         """The guides of one batch; of its class, where they look at one."""
         label, networks, on = int(labels[0]), self.networks, self.settings
         prior, render, latents = self.prior, self.prior.render, self.latents
+        there = labels.to(prior.device)
         make: dict[str, Callable[[], Guide]] = {
             "text_mode": lambda: guides.text_mode(anchors, on.text_mode.scale),
             "entropy": lambda: guides.entropy(networks.classifier, render, on.entropy.scale),
             "learnability": lambda: guides.learnability(
                 networks.student,
                 networks.classifier,
-                labels.to(prior.device),
+                there,
                 render,
                 on.learnability.scale,
                 weight=on.learnability.teacher,
@@ -291,7 +278,7 @@ class ClassSampler:
         own = own_guides(
             on,
             prior,
-            labels=labels.to(prior.device),
+            labels=there,
             class_name=self.real.class_names[label],
             anchors=anchors,
             latents=latents.of(label).latents if on.own else anchors,
@@ -304,17 +291,17 @@ class ClassSampler:
         ]
         return [*made, *own.values()]
 
-    def _condition(self, batch: ImageKeys) -> guides.Condition:
+    def _condition(self, labels: Tensor, images: Sequence[tuple[str, int]]) -> guides.Condition:
         """DMGD's conditions; each image has another class of its own, and noise of its own."""
         how, names, seed = self.settings.semantic, self.real.class_names, self.context.seed
-        images = [(names[label], number) for label, number in batch]
         others = []
         for name, number in images:
             rest = sorted({*names} - {name})  # by name, whatever the order of the classes
             source = draws.generator(seed, "other class", name, number)
             others.append(names.index(rest[int(draws.choose(len(rest), 1, source))]))
-        labels = torch.tensor([[label for label, _ in batch], others])
-        own, other = (self.prior.condition(self.latents.prior_labels[some]) for some in labels)
+        own, other = (
+            self.prior.condition(self.latents.prior_labels[some]) for some in (labels, others)
+        )
         assert own is not None and other is not None, "an unconditional prior was refused"
 
         def noise(index: int) -> Tensor:
