@@ -50,6 +50,7 @@ def load(
 
 def build(schema: type[T], content: dict[str, Any], name: str, overrides: Sequence[str] = ()) -> T:
     """As `load`, of the content of a file, which errors call by its `name`."""
+    _require_kind(schema, content, name)
     given = _from_command_line(overrides)
     tree = merged(content, given)
     try:
@@ -57,6 +58,17 @@ def build(schema: type[T], content: dict[str, Any], name: str, overrides: Sequen
     except fields.Misfit as error:
         in_file = not _sets(given, error.key)
         raise InputError(f"{name}: {error}" if in_file else str(error)) from error
+
+
+def _require_kind(schema: type, content: dict[str, Any], name: str) -> None:
+    """Refuse a file most of whose keys are none of `schema`."""
+    known = [key for key in fields.all_keys(schema) if "." not in key]
+    strange = [key for key in content if key not in known]
+    if len(strange) > 1 and len(strange) > len(content) / 2:
+        raise InputError(
+            f"{name}: its keys are {', '.join(key[:40] for key in [*content][:8])}, and here they "
+            f"are of {', '.join(known)}; it is a file of another kind."
+        )
 
 
 def _sets(given: dict[str, Any], key: str) -> bool:

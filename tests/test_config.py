@@ -118,6 +118,13 @@ def test_an_override_keeps_the_spaces_that_yaml_keeps(recipe, name):
     assert config.load(Recipe, recipe("ipc: 1"), [f"output={name}"]).output == name
 
 
+def test_many_unknown_overrides_do_not_make_a_recipe_one_of_another_kind(recipe):
+    told = refused(recipe("ipc: 1"), "a=1", "sede=2", "c=3")
+    assert told.startswith("unknown key 'a'")
+    told = refused(recipe("{a: 1, b: 2, ipc: 1}"), "seed=2")
+    assert told.startswith("mine.yaml: its keys are a, b, ipc, and here they are of method")
+
+
 def test_a_broken_override_is_not_blamed_on_the_file(recipe):
     message = refused(recipe("ipc: 1"), "evaluate.students=[vit")
     assert message.startswith("cannot read evaluate.students=[vit: ")

@@ -51,7 +51,7 @@ class Plain(str):
 class Misfit(InputError):
     """A key that is unknown, or a value of another type than its field's; `key` is the dotted one.
 
-    Empty where a whole mapping is of another kind, or lacks a key.
+    Empty where a key is lacking.
     """
 
     def __init__(self, told: str, key: str = "") -> None:
@@ -84,11 +84,6 @@ def build(
     """
     known = {field.name: field for field in fields(cast(Any, schema))}
     strange = [name for name in tree if name not in known]
-    if not prefix and len(strange) > 1 and len(strange) > len(tree) / 2:
-        raise Misfit(
-            f"its keys are {', '.join(key[:40] for key in [*tree][:8])}, and here they are of "
-            f"{', '.join(known)}; it is a file of another kind."
-        )
     if strange:
         raise Misfit(_unknown(schema, strange[0], prefix, root), prefix + strange[0])
     values = {} if base is None else {name: getattr(base, name) for name in known}
