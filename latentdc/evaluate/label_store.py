@@ -51,9 +51,13 @@ class LabelStore:
         return io.fingerprint(io.as_read_back(self.facts))
 
     def require_own(self) -> None:
-        """Refuse a folder, if there is one, whose facts are missing or others."""
-        if self.folder.exists() and (difference := self.difference(self.folder)) is not None:
+        """Refuse labels whose facts are missing or others; a folder without any is nobody's."""
+        there = (self.folder / _FACTS).exists() or any(self._files())
+        if there and (difference := self.difference(self.folder)) is not None:
             raise InputError(difference)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("epoch-?????.safetensors"))
 
     def difference(self, given: Path) -> str | None:
         """How the labels in the folder `given` differ from these; None where they do not."""
@@ -107,10 +111,9 @@ class LabelStore:
 
     def bytes(self) -> int:
         """On disk; 0 where the labels have been removed. What a kill left half written is none."""
-        if not self.folder.exists():
-            return 0
         self.require_own()
-        files = sorted(self.folder.glob("epoch-?????.safetensors"))
+        if not (files := self._files()):
+            return 0
         for path in files:
             self.read(int(path.stem.removeprefix("epoch-")))
         return sum(path.stat().st_size for path in (self.folder / _FACTS, *files))

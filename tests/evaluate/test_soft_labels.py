@@ -289,6 +289,16 @@ def test_labels_swapped_with_those_of_other_images_are_refused_before_any_traini
         evaluate_sets(sets, TEST, some, **options)
 
 
+def test_a_folder_of_labels_that_a_full_disk_left_empty_is_filled(tmp_path):
+    options = {"normalization": Normalization(), "train": TRAIN, "trainings": tmp_path / "rows"}
+    some, digest = softly("stored", epochs=1), set_hash(SMALL)
+    labelling = opened(some, tmp_path / "rows")
+    store = labelling.store(digest, SMALL)
+    store.folder.mkdir(parents=True)
+    evaluate_sets(SMALL, TEST, some, **options)
+    assert store.bytes() > 0
+
+
 def test_stored_labels_of_earlier_versions_are_read(folder):
     labelling, digest = opened(softly("stored", epochs=1), folder), set_hash(SMALL)
     labelling.prepare({digest: SMALL}, [digest])
