@@ -28,7 +28,7 @@ class _Tried(Exception):
 
 
 def own_guides(settings: Sampling, prior: DiffusionPrior, **batch: Any) -> dict[str, Guide]:
-    """Guides of one's own that are on, by key of the recipe, in the order of `sampling.own`.
+    """Guides of one's own that are on, by what errors call them, in the order of `sampling.own`.
 
     `batch` is what is known of the batch: labels, class_name, anchors, latents, finished. A
     function that is not there, wants other arguments, fails or makes no guide is refused.
@@ -37,24 +37,22 @@ def own_guides(settings: Sampling, prior: DiffusionPrior, **batch: Any) -> dict[
     for at, one in enumerate(settings.own):
         if one.scale == 0:
             continue
-        key, steps = f"own.{at}", None if one.window is None else range(*one.window)
+        key = f"sampling.own.{at}.kind"
         made = call(
-            resolve(one.kind, f"sampling.{key}.kind"),
-            f"sampling.{key}.kind",
+            resolve(one.kind, key),
+            key,
             one.kind,
             scale=one.scale,
-            steps=steps,
+            steps=one.steps,
             decode=prior.render,
             ancestral=settings.eta > 0,
             prior=prior,
             **batch,
         )
+        label = f"{key}={one.kind.partition('#')[0]}"
         if not isinstance(made, Guide):
-            raise InputError(
-                f"sampling.{key}.kind={one.kind.partition('#')[0]} made a {type(made).__name__}; "
-                "it makes a latentdc.Guide."
-            )
-        found[key] = made if steps is None else replace(made, steps=steps)
+            raise InputError(f"{label} made a {type(made).__name__}; it makes a latentdc.Guide.")
+        found[label] = made if one.steps is None else replace(made, steps=one.steps)
     return found
 
 
@@ -81,12 +79,11 @@ def try_own_guides(prior: DiffusionPrior, settings: Sampling, class_name: str, l
         finished=some(1),
     )
     walked = range(prior.start_index(settings.strength), len(prior.schedule.timesteps))
-    for key, guide in guides.items():
+    for name, guide in guides.items():
         acting = [index for index in walked if guide.steps is None or index in guide.steps]
         if not acting:
             continue
-        kind = settings.own[int(key.partition(".")[2])].kind.partition("#")[0]
-        probe = replace(guide, correct=_probe(guide, f"sampling.{key}.kind={kind}"))
+        probe = replace(guide, correct=_probe(guide, name))
         images = [(class_name, number) for number in range(2)]
         try:
             prior.sample(
