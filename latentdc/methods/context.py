@@ -147,6 +147,10 @@ class Context:
         train = self.real_images()
         return train.select(coreset.indices(train))
 
+    def saved_state(self) -> State | None:
+        """The last saved state; None where there is none, or nothing is saved."""
+        return None if self.load_state is None else self.load_state()
+
     def facts(self, real: Dataset, prior: Prior) -> dict[str, Any]:
         """What a saved state of any method belongs to, in JSON's types."""
         return {

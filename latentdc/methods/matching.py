@@ -108,7 +108,7 @@ def match(
     prior = getattr(objective, "space", prior)
     accelerator, steps, names = context.accelerator, settings.steps, coreset.class_names
     require_precision(accelerator)
-    saved = None if context.load_state is None else context.load_state()
+    saved = context.saved_state()
     if z is None and saved is None and settings.init == "sampled":
         raise InputError("Matching(init='sampled') starts from latents; give match(..., z=...).")
     facts = _facts(coreset, prior, objective, settings, context)

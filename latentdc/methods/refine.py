@@ -67,14 +67,15 @@ def refine(
     if prior is None or context.objective is None:
         raise InputError("refine takes a prior and Context(objective=...); give both.")
     real = context.core_images(coreset)
-    saved = None if context.load_state is None else context.load_state()
-    begun = saved if saved is not None and "objective" in saved.facts else None
+    saved = context.saved_state()
     # Steps of both stages are counted on, so that the last state is the one furthest on.
     ahead = real.num_classes * first.choice.candidates(context.ipc)
-    z, facts = None, {} if begun is None else dict(begun.facts[_SAMPLED])
-    if begun is None:
-        made = sampling(coreset, prior, first, context)
-        facts, z = dict(made.provenance), runtime.broadcast(made.z)
+    if saved is not None and "objective" in saved.facts:
+        z, facts = None, saved.facts[_SAMPLED]
+        begun = saved._replace(step=saved.step - ahead)
+    else:
+        made, begun = sampling(coreset, prior, first, context), None
+        z, facts = runtime.broadcast(made.z), made.provenance
 
     def save(state: State) -> None:
         assert context.save_state is not None
@@ -85,22 +86,15 @@ def refine(
         assert context.on_step is not None
         context.on_step({**measures, "step": measures["step"] + ahead})
 
-    kept = begun and begun._replace(step=begun.step - ahead)
     surround = replace(
         context,
-        load_state=lambda: kept,
+        load_state=lambda: begun,
         save_state=None if context.save_state is None else save,
         on_step=None if context.on_step is None else told,
     )
     # Of real images the start needs none of its own.
-    refined = match(
-        real,
-        prior,
-        context.objective,
-        replace(second, init="sampled"),
-        surround,
-        z=z,
-    )
-    own: dict[str, Any] = {**refined.provenance}
-    own["seconds"] = {**facts["seconds"], **own.get("seconds", {})}
-    return replace(refined, provenance={**facts, **own})
+    second = replace(second, init="sampled")
+    refined = match(real, prior, context.objective, second, surround, z=z)
+    own: Mapping[str, Any] = refined.provenance
+    seconds = {**facts["seconds"], **own.get("seconds", {})}
+    return replace(refined, provenance={**facts, **own, "seconds": seconds})

@@ -70,7 +70,7 @@ def sampling(
     networks = Networks(settings, context, real)
     networks.open()
     facts = _facts(real, prior, settings, context)
-    saved = None if context.load_state is None else context.load_state()
+    saved = context.saved_state()
     if saved is not None:
         told = filled(saved.facts.get("sampling"), Sampling)
         saved._replace(facts={**saved.facts, "sampling": told}).require_same(facts)
