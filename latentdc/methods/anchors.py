@@ -28,6 +28,8 @@ from latentdc.priors.classes import match_classes
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.recipe import Sampling
 
+_NONE = torch.empty(0)
+
 
 def rows_by_hash(real: Dataset, label: int) -> Tensor:
     """(n,) rows of the different images of a class, in the order of their hashes."""
@@ -70,7 +72,7 @@ def moments(
 
 @dataclass(frozen=True)
 class ClassLatents:
-    """What is kept of the real latents of one class.
+    """What is kept of the real latents of one class; empty where nothing asks for it.
 
     Attributes:
         latents: (n, C, h, w) on the CPU, without outliers.
@@ -79,10 +81,10 @@ class ClassLatents:
         starts: (n, C, h, w) latents of the anchors' Gaussian, as noisy as the first step.
     """
 
-    latents: Tensor
-    anchors: Tensor
-    masses: Tensor
-    starts: Tensor
+    latents: Tensor = _NONE
+    anchors: Tensor = _NONE
+    masses: Tensor = _NONE
+    starts: Tensor = _NONE
 
 
 class RealLatents:
@@ -113,9 +115,8 @@ class RealLatents:
 
     def _of(self, label: int) -> ClassLatents:
         settings, name = self.settings.anchors, self.real.class_names[label]
-        empty = torch.empty(0)
         if not self.settings.asks_latents:
-            return ClassLatents(empty, empty, empty, empty)
+            return ClassLatents()
         rows = rows_by_hash(self.real, label)
         if settings.kind == "gaussian":
             source = generator(self.seed, "inverted", name)
@@ -125,12 +126,12 @@ class RealLatents:
             raise diverged(f"encoded images of {name!r} are not finite", "Take other weights")
         latents = latents[inliers(latents.flatten(1), settings.outliers, settings.neighbours)]
         if settings.kind == "gaussian":
-            return ClassLatents(latents, empty, empty, self._gaussian(label, latents))
+            return ClassLatents(latents, starts=self._gaussian(label, latents))
         if settings.kind == "none":
-            return ClassLatents(latents, empty, empty, empty)
+            return ClassLatents(latents)
         medoids = settings.kind == "medoids"
         anchors, masses = clustered(latents, self.ipc, self.seed, name, medoids=medoids)
-        return ClassLatents(latents, anchors.to(self.prior.device), masses, empty)
+        return ClassLatents(latents, anchors.to(self.prior.device), masses)
 
     def _gaussian(self, label: int, latents: Tensor) -> Tensor:
         """(n, C, h, w) draws of the Gaussian of a class's inverted latents."""
@@ -138,8 +139,7 @@ class RealLatents:
 
         def invert(z: Tensor) -> Tensor:
             labels = self.prior_labels[[label]].expand(len(z))
-            stop = prior.start_index(settings.strength)
-            return prior.invert(z, labels.to(z.device), stop=stop)
+            return prior.invert(z, labels, stop=prior.start_index(settings.strength))
 
         mean, std = moments(latents, invert, prior.device)
         if not torch.stack([mean, std]).isfinite().all():
@@ -149,15 +149,8 @@ class RealLatents:
             )
         source = generator(self.seed, "gaussian", self.real.class_names[label])
         if settings.chooses_noise:
-            choice, device = settings.select, prior.device
-            return gaussian_group(
-                mean.to(device),
-                std.to(device),
-                self.ipc,
-                groups=choice.groups,
-                skew=choice.skew,
-                source=source,
-            )
+            some = mean.to(prior.device), std.to(prior.device)
+            return gaussian_group(*some, self.ipc, settings.select, source)
         count = settings.choice.candidates(self.ipc)
         return mean + std * torch.randn(count, *mean.shape, generator=source)
 

@@ -12,7 +12,7 @@ from latentdc.arguments import require_a, require_able
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, counted
 from latentdc.methods.context import Context
-from latentdc.methods.latents import require_enough_images
+from latentdc.methods.latents import require_enough_images, require_shared
 from latentdc.methods.real import separable
 from latentdc.objectives.base import LEARNED_LR, Objective
 from latentdc.priors.base import Prior
@@ -77,10 +77,7 @@ def check_match(
             f"the core set has no image of {lacking[0]!r}, and synthetic images are matched with "
             "real ones of their class; raise prune.keep."
         )
-    if processes > num_classes:
-        raise InputError(
-            f"{processes} processes share {num_classes} classes; start at most {num_classes}."
-        )
+    require_shared(num_classes, processes)
     per_step = settings.classes_per_step
     if per_step is not None and objective.scope == "set":
         raise InputError(

@@ -230,6 +230,12 @@ def own_classes(num_classes: int, process: int, processes: int) -> range:
     return range(int(share[0]), int(share[-1]) + 1)
 
 
+def require_shared(classes: int, processes: int) -> None:
+    """Refuse more processes than classes, of which each owns one at least."""
+    if processes > classes:
+        raise InputError(f"{processes} processes share {classes} classes; start at most {classes}.")
+
+
 def step_classes(num_classes: int, per_step: int | None, step: int, seed: int) -> tuple[int, ...]:
     """Ascending labels of the classes that a step moves.
 

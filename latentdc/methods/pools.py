@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from latentdc.data.dataset import Dataset
 from latentdc.draws import choose, generator
-from latentdc.errors import InputError, counted
 from latentdc.images import Images, fetch, forward_batch
 from latentdc.prune.rules.predictions import cross_entropy
 from latentdc.prune.rules.sets import best_groups
@@ -55,15 +55,9 @@ def select(
 ) -> dict[str, Tensor]:
     """Positions (ipc,) of the candidates that stay, by class name, the best first where one is.
 
-    The pool has all classes where `centroids` choose. Random choices are keyed by class name; a
-    class with fewer candidates than `ipc` is refused.
+    The pool has at least `ipc` candidates of each class, and all classes where `centroids` choose.
+    Random choices are keyed by class name.
     """
-    for name, one in pool.items():
-        if one.count < ipc:
-            raise InputError(
-                f"the pool has {counted(one.count, 'candidate')} of class {name!r}, and ipc is "
-                f"{ipc}; bring more (select.groups of a sampler), or choose a smaller ipc."
-            )
     if settings.kind == "centroids":
         return _by_centroids(pool, ipc, settings)
     return {name: _of_class(name, one, ipc, settings, seed) for name, one in pool.items()}
@@ -190,21 +184,16 @@ def skewness(samples: Tensor) -> Tensor:
 
 
 def gaussian_group(
-    mean: Tensor,
-    std: Tensor,
-    ipc: int,
-    *,
-    groups: int,
-    skew: float,
-    source: torch.Generator,
+    mean: Tensor, std: Tensor, ipc: int, choice: Select, source: torch.Generator
 ) -> Tensor:
     """(ipc, ...) of many groups drawn from N(mean, std^2), the one that fits best (D3HR).
 
     Ours: halves of groups are drawn on the CPU, and each first half is joined with each second one,
     so that 100,000 groups take the draws of 317 and their moments are sums of two. D3HR draws each
     group anew. A group of one image has no halves. `mean` and `std` are (...) of a class, on the
-    device that shall compute; `skew` weighs as in `moments_offset`.
+    device that shall compute.
     """
+    groups = choice.groups
     mu, sigma = mean.flatten(), std.flatten()
     firsts = groups if ipc == 1 else math.isqrt(groups - 1) + 1
 
@@ -215,7 +204,7 @@ def gaussian_group(
     best, least = mu.expand(ipc, -1), torch.inf
     for some in torch.arange(firsts).split(max(1, DRAWN // (ipc * len(mu)))):
         first = draw(len(some), ipc - ipc // 2)
-        offset = joined_offset(first, second, mu, sigma, skew=skew)
+        offset = joined_offset(first, second, mu, sigma, skew=choice.skew)
         if float(offset.min()) < least:
             one, other = divmod(int(offset.argmin()), len(second))
             best, least = torch.cat([first[one], second[other]]), float(offset.min())
@@ -241,12 +230,33 @@ def joined_offset(
     return offset
 
 
-def among_real(
-    candidates: Candidates, classifier: Classifier, real: Images, label: int
+def judged(
+    choice: Select,
+    classifier: Classifier,
+    student: Classifier | None,
+    images: Images,
+    label: int,
+    real: Dataset,
+    rows: Tensor,
 ) -> Candidates:
-    """With the mean and deviation of the features of a class's real images (n, 3, H, W)."""
-    points = _of(classify(classifier, real, label).points)
-    return replace(candidates, mean=points.mean(dim=0), std=points.std(dim=0, correction=0))
+    """What networks make of a class's candidates, as far as a choice asks.
+
+    Args:
+        choice: that asks a classifier.
+        classifier: of the real images.
+        student: of the images so far, for `learnability`.
+        images: of the candidates; see `classify`.
+        label: of the class.
+        real: the real images.
+        rows: (n,) of those of the class, whose features are compared.
+    """
+    found = classify(classifier, images, label)
+    if student is not None:
+        found = replace(found, student_loss=classify(student, images, label).loss)
+    if choice.compares_points:
+        points = _of(classify(classifier, real.images[rows], label).points)
+        found = replace(found, mean=points.mean(dim=0), std=points.std(dim=0, correction=0))
+    return found
 
 
 @torch.no_grad()

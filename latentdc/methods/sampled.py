@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 
 import torch
 from accelerate.utils import gather_object
@@ -16,8 +15,9 @@ from latentdc.images import to_uint8
 from latentdc.methods.anchors import RealLatents, rows_by_hash
 from latentdc.methods.context import Context
 from latentdc.methods.decode import RENDERED
+from latentdc.methods.latents import require_shared
 from latentdc.methods.own import try_own_guides
-from latentdc.methods.pools import Candidates, among_real, classify, select
+from latentdc.methods.pools import Candidates, classify, judged, select
 from latentdc.methods.selection import opened_set, student_of
 from latentdc.priors.base import Prior
 from latentdc.priors.classes import match_classes
@@ -25,6 +25,7 @@ from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.memory import free_bytes
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Sampling
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
 # Guides that divide by the image's share in x, and those of formulas in alpha, which no flow has.
 DIVIDE = ("text_mode", "entropy", "learnability", "diversity")
@@ -33,37 +34,35 @@ COMPARED = 10**12  # values of noisy groups of a class; 10^8 take a second of a 
 
 
 class Networks:
-    """What guides and choices ask beside the prior, opened when it is first asked for."""
+    """What guides and choices ask beside the prior: each is there where the settings ask for it.
+
+    Attributes:
+        snapshots: networks of one training on the core set.
+        student: of the images of an earlier set.
+        classifier: of the real images.
+    """
+
+    snapshots: Sequence[nn.Module]
+    student: Classifier
+    classifier: Classifier
 
     def __init__(self, settings: Sampling, context: Context, real: Dataset) -> None:
-        self._settings, self._context, self._real = settings, context, real
+        if "influence" in settings.guides:
+            if context.snapshots is None:
+                raise InputError(
+                    "sampling.influence follows a training; give Context(snapshots=...)."
+                )
+            self.snapshots = context.snapshots(real, settings.influence.epochs)
+        if settings.learns:
+            self.student = student_of(_start(settings, context), context)
+        if settings.asks_classifier:
+            self.classifier = context.real_classifier()[0]
 
-    @cached_property
-    def student(self) -> Classifier:
-        """A student of the images of an earlier set."""
-        name, context = self._settings.learnability.start, self._context
-        assert name is not None, "the settings ask for it"
-        return student_of(opened_set(name, context.real_images(), context), context)
 
-    @cached_property
-    def classifier(self) -> Classifier:
-        """A classifier of the real images."""
-        return self._context.real_classifier()[0]
-
-    @cached_property
-    def snapshots(self) -> Sequence[nn.Module]:
-        """Networks of one training on the core set."""
-        if self._context.snapshots is None:
-            raise InputError("sampling.influence follows a training; give Context(snapshots=...).")
-        return self._context.snapshots(self._real, self._settings.influence.epochs)
-
-    def open(self) -> None:
-        """Open all that will be asked; what the context lacks is refused."""
-        settings = self._settings
-        asked = {"snapshots": "influence" in settings.guides, "student": settings.learns}
-        for name, wanted in {**asked, "classifier": settings.asks_classifier}.items():
-            if wanted:
-                getattr(self, name)
+def _start(settings: Sampling, context: Context) -> SyntheticSet:
+    """The set of earlier images."""
+    assert settings.learnability.start is not None, "the settings ask for it"
+    return opened_set(settings.learnability.start, context.real_images(), context)
 
 
 # ---- Before ----
@@ -75,11 +74,8 @@ def check_sample(
     """Refuse what the prior or a class lacks, as soon as data and prior are open."""
     if not isinstance(prior, DiffusionPrior):
         raise InputError("sampling takes a diffusion prior; write prior.kind=diffusion.")
-    names, processes = tuple(counts), context.accelerator.num_processes
-    if processes > len(names):
-        raise InputError(
-            f"{processes} processes share {len(names)} classes; start at most {len(names)}."
-        )
+    names = tuple(counts)
+    require_shared(len(names), context.accelerator.num_processes)
     check_guides(prior, settings)
     known = match_classes(names, prior)
     if "semantic" in settings.guides and len(names) == 1:
@@ -90,7 +86,7 @@ def check_sample(
     _check_counts(counts, settings, context.ipc)
     _check_room(len(names), prior, settings, context)
     if settings.learns:
-        opened_set(settings.learnability.start or "", context.real_images(), context)
+        _start(settings, context)
     try_own_guides(prior, settings, names[0], int(known[0]))
 
 
@@ -216,24 +212,22 @@ def chosen(
 
 def _candidates(label: int, z: Tensor, latents: RealLatents, networks: Networks) -> Candidates:
     """What the choice asks of the candidates of a class."""
-    choice, found, real = latents.settings.choice, Candidates(len(z)), latents.real
+    choice, real = latents.settings.choice, latents.real
+    anchors = latents.summary(label).anchors if choice.kind == "nearest" else torch.empty(0)
 
-    def seen(z: Tensor, network: Classifier) -> Candidates:
-        parts = [to_uint8(latents.prior.render(some)).cpu() for some in z.split(RENDERED)]
-        return classify(network, torch.cat(parts), label)
+    def rendered(z: Tensor) -> Tensor:
+        return torch.cat([to_uint8(latents.prior.render(some)).cpu() for some in z.split(RENDERED)])
 
     if choice.needs_classifier:
-        found = seen(z, networks.classifier)
-    if choice.kind == "learnability":
-        return replace(found, student_loss=seen(z, networks.student).loss)
-    if not choice.compares_points:
+        classifier = networks.classifier
+        student = networks.student if choice.kind == "learnability" else None
+        rows = rows_by_hash(real, label)
+        found = judged(choice, classifier, student, rendered(z), label, real, rows)
+        if len(anchors):
+            found = replace(found, anchors=classify(classifier, rendered(anchors), label).points)
         return found
-    anchors = latents.summary(label).anchors if choice.kind == "nearest" else torch.empty(0)
-    if choice.sees == "features":
-        own = real.images[rows_by_hash(real, label)]
-        found = among_real(found, networks.classifier, own, label)
-        points = seen(anchors, networks.classifier).points if len(anchors) else None
-        return replace(found, anchors=points)
+    if not choice.compares_points:
+        return Candidates(len(z))
     mean, std = latents.summary(label).latents.flatten(1)
     points = anchors.cpu().flatten(1) if len(anchors) else None
-    return replace(found, points=z.cpu().flatten(1), mean=mean, std=std, anchors=points)
+    return Candidates(len(z), points=z.cpu().flatten(1), mean=mean, std=std, anchors=points)

@@ -68,7 +68,6 @@ def sampling(
     check_sample(class_sizes(real), prior, settings, context)
     assert isinstance(prior, DiffusionPrior)
     networks = Networks(settings, context, real)
-    networks.open()
     facts = _facts(real, prior, settings, context)
     saved = context.saved_state()
     if saved is not None:

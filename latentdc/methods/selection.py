@@ -21,7 +21,7 @@ from latentdc.errors import InputError, counted
 from latentdc.images import as_floats
 from latentdc.io import hash_bytes
 from latentdc.methods.context import Context, check_call
-from latentdc.methods.pools import Candidates, among_real, classify, select
+from latentdc.methods.pools import Candidates, judged, select
 from latentdc.modes import in_plain_modes
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
@@ -201,29 +201,20 @@ def _chosen(
         name: (pool.labels == label).nonzero().squeeze(1)
         for label, name in enumerate(pool.class_names)
     }
-    known: Mapping[str, Candidates]
     known = {name: Candidates(len(rows)) for name, rows in members.items()}
     choice = replace(settings.select, space="features")
-    if choice.kind not in (None, "random"):
-        networks = [context.real_classifier()[0]]
+    if choice.needs_classifier:
+        classifier, student = context.real_classifier()[0], None
         if choice.kind == "learnability" and start is not None:
-            networks.append(student_of(start, context))
+            student = student_of(start, context)
         known = {
-            name: _known(pool, rows, real, label, networks)
+            name: judged(
+                choice, classifier, student, pool.images[rows], label, real, real.members(label)
+            )
             for label, (name, rows) in enumerate(members.items())
         }
     found = select(known, count, choice, context.seed)
     return pool.rows(torch.cat([rows[found[name]] for name, rows in members.items()]))
-
-
-def _known(
-    pool: SyntheticSet, rows: Tensor, real: Dataset, label: int, networks: list[Classifier]
-) -> Candidates:
-    """What a classifier of real images, and perhaps a student, make of a class's candidates."""
-    known = classify(networks[0], pool.images[rows], label)
-    known = among_real(known, networks[0], real.images[real.members(label)], label)
-    student = classify(networks[1], pool.images[rows], label).loss if networks[1:] else None
-    return replace(known, student_loss=student)
 
 
 def _joined(start: SyntheticSet, more: SyntheticSet) -> SyntheticSet:

@@ -47,13 +47,6 @@ def test_every_kind_chooses_different_candidates_by_the_name_of_the_class(kind):
     assert torch.equal(alone["ant"], found["ant"])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_pool_that_is_too_small_is_refused_by_name(kind):
-    pool = {"ant": candidates(9), "bee": candidates(4)}
-    with pytest.raises(InputError, match=r"has 4 candidates of class 'bee', and ipc is 5"):
-        select(pool, 5, Select(kind=kind))
-
-
 def test_random_choices_differ_by_class_and_seed():
     pool = {"ant": candidates(40), "bee": candidates(40)}
     here = select(pool, 5, Select(kind="random"))
@@ -119,7 +112,7 @@ def test_groups_of_joined_halves_have_the_moments_of_the_whole_groups(count):
 def test_the_drawn_group_fits_better_than_most(count):
     mean, std = normal(2, 3), normal(2, 3).abs()
     source = generator(0, "groups")
-    found = pools.gaussian_group(mean, std, count, groups=200, skew=0.1, source=source)
+    found = pools.gaussian_group(mean, std, count, Select(groups=200), source)
     assert found.shape == (count, 2, 3)
     others = mean + std * torch.randn(200, count, 2, 3, generator=generator(1, "others"))
     offset = pools.moments_offset(
@@ -133,7 +126,7 @@ def test_the_best_of_all_joined_groups_is_drawn_in_whatever_parts_they_come(monk
     monkeypatch.setattr(torch, "randn", lambda *s, **o: drawn.append(ask(*s, **o)) or drawn[-1])
     monkeypatch.setattr(pools, "DRAWN", 2 * 4 * 6)  # of two first halves
     source = generator(8, "parts")
-    found = pools.gaussian_group(mean, std, 4, groups=30, skew=0.1, source=source)
+    found = pools.gaussian_group(mean, std, 4, Select(groups=30), source)
     second, *firsts = (mean + std * one for one in drawn)
     assert len(second) == 5 and [len(some) for some in firsts] == [2, 2, 2]
     groups = torch.stack([torch.cat([one, other]) for one in torch.cat(firsts) for other in second])
@@ -150,8 +143,8 @@ def test_many_groups_take_the_draws_of_few(monkeypatch):
         return ask(*shape, **options)
 
     monkeypatch.setattr(torch, "randn", randn)
-    options = {"skew": 0.1, "source": generator(0, "many")}
-    pools.gaussian_group(torch.zeros(8), torch.ones(8), 10, groups=100_000, **options)
+    choice, source = Select(groups=100_000), generator(0, "many")
+    pools.gaussian_group(torch.zeros(8), torch.ones(8), 10, choice, source)
     assert sum(drawn) == 317 + 316
 
 
