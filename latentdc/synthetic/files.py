@@ -7,7 +7,7 @@ vectors are lists of float32 in place of the PNGs.
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from io import BytesIO
@@ -26,7 +26,7 @@ from latentdc import io
 from latentdc.arguments import one_form
 from latentdc.errors import InputError
 from latentdc.images import Images, MappedImages, as_levels
-from latentdc.preprocessing import load_whitening
+from latentdc.preprocessing import Whitening, load_whitening, save_whitening
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import Texts
 
@@ -34,6 +34,7 @@ _LARGEST = 4096  # pixels along a side of an image
 GROUP = 100  # rows encoded at a time; small row groups also let the Hub show single rows
 SHARD = 500_000_000  # bytes of samples in a file, before compression
 _CHUNK = 1024  # images hashed at once, so that a memory-mapped set stays on disk
+_WHITENED = "whitening"  # key in the header of the tensors
 _VECTORS = "features"  # column
 PARTS = ("z", "c", "noise", "soft_labels", "weights")  # tensors with an entry for each image
 _TENSORS = {*PARTS, "images", "learned_lr", "grid"}
@@ -121,6 +122,14 @@ def read_set(folder: Path) -> tuple[dict[str, Any], int]:
     return _read_fields(folder)
 
 
+def write_tensors(folder: Path, tensors: Mapping[str, Tensor], whitening: Whitening | None) -> None:
+    """Write what PNGs do not hold, and the whitening, of which both files tell."""
+    told = {} if whitening is None else {_WHITENED: io.fingerprint(whitening.facts())}
+    io.save_tensors(folder / layout.LATENTS, tensors, told)
+    if whitening is not None:
+        save_whitening(folder / layout.WHITENING, whitening)
+
+
 def contents_hash(
     images: Images,
     labels: Tensor,
@@ -159,11 +168,14 @@ def _read_fields(folder: Path) -> tuple[dict[str, Any], int]:
         if not isinstance(provenance, dict):
             raise ValueError(f"it holds a {type(provenance).__name__}, not facts by their names")
     with layout.reading(folder / layout.LATENTS):  # float images take the place of the PNGs
-        tensors = io.load_tensors(folder / layout.LATENTS, foreign=True)
+        tensors, header = io.load_with_metadata(folder / layout.LATENTS, foreign=True)
         fields |= _checked(tensors, images)
-    if (folder / layout.WHITENING).is_file():
+    own = header.get(_WHITENED)
+    if own is not None or (folder / layout.WHITENING).is_file():
         with layout.reading(folder / layout.WHITENING):
-            fields["whitening"] = load_whitening(folder / layout.WHITENING)
+            found = fields["whitening"] = load_whitening(folder / layout.WHITENING)
+            if own not in (None, io.fingerprint(found.facts())):  # earlier sets do not tell
+                raise ValueError("it is of another set")
     return fields, size
 
 

@@ -17,7 +17,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import Images, Kind, as_floats, as_levels, kind_of
 from latentdc.modes import in_plain_modes
-from latentdc.preprocessing import Preprocessing, Whitening, save_whitening
+from latentdc.preprocessing import Preprocessing, Whitening
 from latentdc.recipe import Hub
 from latentdc.synthetic import checks, files
 from latentdc.synthetic import folder as layout
@@ -336,9 +336,7 @@ class SyntheticSet:
             part.mkdir(exist_ok=True)
             files.write_texts(part, texts)
             size = files.write_rows(part, samples, labels, self.class_names)
-            io.save_tensors(part / layout.LATENTS, self.tensors())
-            if self.whitening is not None:
-                save_whitening(part / layout.WHITENING, self.whitening)
+            files.write_tensors(part, self.tensors(), self.whitening)
             if not vectors:
                 pictures.save_grid(part / layout.GRID, samples, labels, self.class_names)
         vars(self)["_png_bytes"] = size

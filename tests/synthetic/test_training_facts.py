@@ -113,3 +113,16 @@ def test_a_hash_follows_from_what_students_learn_from_alone():
         replace(made, weights=torch.ones(2000)),
     ]
     assert len({set_hash(other) for other in [data, *others]}) == 9
+
+
+def test_a_set_whose_whitening_is_lost_or_of_another_set_is_refused(tmp_path):
+    random_set(whitening=whitening()).save_pretrained(tmp_path / "set")
+    path = tmp_path / "set" / WHITENING
+    path.unlink()
+    with pytest.raises(InputError, match=rf"{WHITENING} is missing; bring back the whole folder"):
+        SyntheticSet.from_pretrained(tmp_path / "set")
+    other = replace(whitening(), images="others")
+    random_set(whitening=other).save_pretrained(tmp_path / "other")
+    path.write_bytes((tmp_path / "other" / WHITENING).read_bytes())
+    with pytest.raises(InputError, match=r"damaged, or none of latentdc's \(it is of another set"):
+        SyntheticSet.from_pretrained(tmp_path / "set")
