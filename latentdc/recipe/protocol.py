@@ -6,6 +6,7 @@ Imports no torch, so that a recipe's protocol is checked within a blink.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from numbers import Integral
 from typing import Any, Literal
 
 from latentdc.errors import InputError, counted
@@ -196,7 +197,7 @@ class EvalProtocol:
     def resolve(self, images: int, classes: int) -> "EvalProtocol":
         """The protocol in steps and one batch size, for so many images of so many classes."""
         for value in (images, classes):
-            if not isinstance(value, int) or isinstance(value, bool):
+            if not isinstance(value, Integral) or isinstance(value, bool):
                 raise InputError(f"images and classes are whole numbers, got {show(value)}.")
         if images < 1 or classes < 1:
             raise InputError(

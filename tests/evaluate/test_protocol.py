@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from latentdc.errors import InputError
@@ -37,6 +38,7 @@ def test_epochs_become_steps_of_the_given_set():
     resolved = protocol(steps=None, epochs=10, batch=256).resolve(500, 10)
     assert (resolved.steps, resolved.epochs, resolved.update_every) == (20, None, 2)
     assert protocol(steps=7).resolve(10_000, 10) == protocol(steps=7)
+    assert protocol(steps=None, epochs=2).resolve(np.int64(9), np.int64(3)).steps == 4
     part = protocol(steps=None, epochs=10, batch=256, subset=0.1).resolve(10_000, 10)
     assert (part.steps, part.update_every) == (10 * 4, 4)  # of 1000 images each
 
