@@ -261,7 +261,9 @@ def wanted_points(cells: Cells, sweep: Sweep, only: Mapping[str, Sequence[str]])
     """Points of the cells whose names are listed, one at least."""
     points = [p for p in cells if _named(dict(zip(sweep.axes, p, strict=True)))(only)]
     if not points:
-        raise InputError("no cell is left; the sweep skips all that --only names, or everything.")
+        raise InputError(
+            "no cell is left; --only, skip and only of the sweep leave out all of them."
+        )
     return points
 
 

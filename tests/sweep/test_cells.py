@@ -153,7 +153,7 @@ def test_what_a_recipe_does_not_allow_is_left_out_where_it_is_not_wanted():
     cells = expand(sweep, only={"ipc": ["two"]})
     assert list(cells) == [("one",), ("two",)]
     assert wanted_points(cells, sweep, {"ipc": ["two"]}) == [("two",)]
-    with pytest.raises(InputError, match="no cell is left"):
+    with pytest.raises(InputError, match="no cell is left; --only, skip and only of"):
         wanted_points(cells, sweep, {"ipc": ["none"]})
 
 
