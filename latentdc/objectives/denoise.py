@@ -22,6 +22,7 @@ from latentdc.io import fingerprint
 from latentdc.objectives.base import RealBatch
 from latentdc.priors.classes import match_classes
 from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.sampler import noised
 from latentdc.recipe import Denoising, identity
 
 DENOISED = 16  # latents that the network is given together where prior.memory is `auto`
@@ -79,15 +80,13 @@ class Denoise:
         The noise n is like z, `number` counts steps from the cleanest, `labels` (B,) are on the
         CPU.
         """
-        index = len(self.prior.schedule.timesteps) - 1 - number
-        alpha = self.prior.schedule.alphas[index]
-        c = None
-        if self.settings.condition == "class":
-            c = self.prior.condition(self.places[labels].to(z.device))
-        told = number if self.settings.timestep == "respaced" else None
-        x = alpha**0.5 * z + (1 - alpha) ** 0.5 * noise
-        off = (noise - self.prior.noise_in(x, index, c, told=told)).flatten(1)
-        return off.square().mean(dim=1) + self.settings.largest * off.abs().amax(dim=1)
+        prior, settings = self.prior, self.settings
+        index = len(prior.schedule.timesteps) - 1 - number
+        c = prior.condition(self.places[labels]) if settings.condition == "class" else None
+        told = number if settings.timestep == "respaced" else None
+        x = noised(z, noise, prior.schedule, index)
+        off = (noise - prior.noise_in(x, index, c, told=told)).flatten(1)
+        return off.square().mean(dim=1) + settings.largest * off.abs().amax(dim=1)
 
     def state(self) -> dict[str, Tensor]:
         """No tensors: nothing of it changes."""
@@ -98,16 +97,12 @@ class Denoise:
 
     def _draws(self, step: int, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(N,) numbers of steps and (N, C, h, w) noises of the images of some classes."""
-        numbers, noises = [], []
+        numbers, noises, shape = [], [], self.prior.latent_shape
         for label, count in zip(*labels.unique_consecutive(return_counts=True), strict=True):
             source = generator(self.seed, "denoise", step, self.class_names[int(label)])
-            size = (int(count),)
-            numbers.append(
-                torch.randint(self.numbers.start, self.numbers.stop, size, generator=source)
-            )
+            size, steps = (int(count),), self.numbers
+            numbers.append(torch.randint(steps.start, steps.stop, size, generator=source))
             noises += torch.randint(self.settings.noises, size, generator=source).tolist()
-        shape = self.prior.latent_shape
-        drawn = [
-            torch.randn(shape, generator=generator(self.seed, "denoise noise", k)) for k in noises
-        ]
+        sources = (generator(self.seed, "denoise noise", k) for k in noises)
+        drawn = [torch.randn(shape, generator=source) for source in sources]
         return torch.cat(numbers), torch.stack(drawn)

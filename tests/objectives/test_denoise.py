@@ -11,7 +11,9 @@ from latentdc.methods.matching import match
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.denoise import Denoise
 from latentdc.recipe import Denoising, Matching, ObjectiveSettings
+from latentdc.recipe.prior import Flow
 from tests.priors import small
+from tests.priors.test_flow import SIT, flow_prior
 
 PRIOR = small.prior(steps=20, guidance=2.0)
 LABELS = torch.tensor([0, 0, 2, 2])
@@ -40,6 +42,20 @@ def test_the_loss_is_written_out():
         expected = (off**2).mean(dim=1) + 10 * off.abs().max(dim=1).values
         found = objective(**settings).losses(z, noise, number, LABELS)
         torch.testing.assert_close(found, expected)
+
+
+def test_on_a_flow_latents_are_as_noisy_as_its_steps_expect(tmp_path):
+    """x = (1 - s) z + s n."""
+    prior = small.load(flow_prior(tmp_path), steps=20, flow=Flow(**SIT))
+    settings = ObjectiveSettings(kind="denoise")
+    sizes = {"num_classes": 3, "resolution": 8}
+    made = build_objective(settings, **sizes, prior=prior, class_names=small.CLASSES)
+    z, noise, number, index = latents(), latents(seed=1), 3, 16
+    signal = prior.schedule.alphas[index] ** 0.5
+    x = signal * z + (1 - signal) * noise
+    off = (noise - prior.noise_in(x, index, prior.condition(LABELS))).flatten(1)
+    expected = off.square().mean(dim=1) + 10 * off.abs().amax(dim=1)
+    torch.testing.assert_close(made.losses(z, noise, number, LABELS), expected)
 
 
 def test_classes_are_known_by_their_names_whatever_their_order():
