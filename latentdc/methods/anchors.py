@@ -23,12 +23,10 @@ from latentdc.draws import choose, generator
 from latentdc.images import as_floats
 from latentdc.methods.latents import ENCODED
 from latentdc.methods.log import diverged
-from latentdc.methods.pools import gaussian_group
+from latentdc.methods.pools import NONE, gaussian_group
 from latentdc.priors.classes import match_classes
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.recipe import Sampling
-
-_NONE = torch.empty(0)
 
 
 def rows_by_hash(real: Dataset, label: int) -> Tensor:
@@ -81,10 +79,10 @@ class ClassLatents:
         starts: (n, C, h, w) latents of the anchors' Gaussian, as noisy as the first step.
     """
 
-    latents: Tensor = _NONE
-    anchors: Tensor = _NONE
-    masses: Tensor = _NONE
-    starts: Tensor = _NONE
+    latents: Tensor = NONE
+    anchors: Tensor = NONE
+    masses: Tensor = NONE
+    starts: Tensor = NONE
 
 
 class RealLatents:

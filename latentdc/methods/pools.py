@@ -20,6 +20,7 @@ from latentdc.prune.scorers import AT_ONCE, Classifier
 from latentdc.recipe import Select
 
 DRAWN = 2**22  # numbers that are drawn at once
+NONE = torch.empty(0)
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Candidates:
     """What is known of the candidates of one class, in the order in which they were made.
 
     Groups are `ipc` neighbours: of n candidates group g has g ipc to (g + 1) ipc - 1, and what is
-    left over belongs to none.
+    left over belongs to none. What the choice does not ask for is empty.
 
     Attributes:
         count: n.
@@ -37,17 +38,17 @@ class Candidates:
         points: (n, D) where they lie: features of the classifier, or flat latents.
         mean: (D,) of the real images of the class, there.
         std: (D,) of these.
-        anchors: (ipc, D) points there that each want a candidate of their own; None takes the mean.
+        anchors: (ipc, D) points there that each want a candidate of their own; none take the mean.
     """
 
     count: int
-    loss: Tensor | None = None
-    right: Tensor | None = None
-    student_loss: Tensor | None = None
-    points: Tensor | None = None
-    mean: Tensor | None = None
-    std: Tensor | None = None
-    anchors: Tensor | None = None
+    loss: Tensor = NONE
+    right: Tensor = NONE
+    student_loss: Tensor = NONE
+    points: Tensor = NONE
+    mean: Tensor = NONE
+    std: Tensor = NONE
+    anchors: Tensor = NONE
 
 
 def select(
@@ -70,32 +71,25 @@ def _of_class(name: str, one: Candidates, ipc: int, settings: Select, seed: int)
     if kind == "random":
         return choose(one.count, ipc, generator(seed, "pool", name))
     if kind == "confidence":
-        return most_confident(_of(one.loss), _of(one.right), ipc, order=settings.order)
+        return most_confident(one.loss, one.right, ipc, order=settings.order)
     if kind == "learnability":
-        return most_learnable(_of(one.student_loss), _of(one.loss), ipc, teacher=settings.teacher)
+        return most_learnable(one.student_loss, one.loss, ipc, teacher=settings.teacher)
     if kind == "nearest":
-        return nearest_to(
-            _of(one.points), _of(one.mean) if one.anchors is None else one.anchors, ipc
-        )
+        return nearest_to(one.points, one.anchors if len(one.anchors) else one.mean, ipc)
     assert kind == "moments", f"select.kind={kind} has no case here"
-    groups = _in_groups(_of(one.points), ipc)
-    offset = moments_offset(groups, _of(one.mean), _of(one.std), skew=settings.skew)
+    groups = _in_groups(one.points, ipc)
+    offset = moments_offset(groups, one.mean, one.std, skew=settings.skew)
     return _rows_of(int(offset.argmin()), ipc)
-
-
-def _of(known: Tensor | None) -> Tensor:
-    assert known is not None, "the caller finds out what the kind of choice asks for"
-    return known
 
 
 def _by_centroids(pool: Mapping[str, Candidates], ipc: int, settings: Select) -> dict[str, Tensor]:
     """Classes have as many groups as the one with the fewest candidates."""
     names = sorted(pool)
     count = min(one.count for one in pool.values()) // ipc
-    centres = [_in_groups(_of(pool[name].points), ipc)[:count].mean(dim=1) for name in names]
+    centres = [_in_groups(pool[name].points, ipc)[:count].mean(dim=1) for name in names]
     best = best_groups(
         torch.stack(centres),
-        torch.stack([_of(pool[name].mean) for name in names]),
+        torch.stack([pool[name].mean for name in names]),
         alpha=settings.alpha,
         beta=settings.beta,
         sweeps=settings.sweeps,
@@ -105,8 +99,8 @@ def _by_centroids(pool: Mapping[str, Candidates], ipc: int, settings: Select) ->
 
 def _in_groups(points: Tensor, ipc: int) -> Tensor:
     """(n, ...) candidates -> (G, ipc, D) neighbours, without those that are left over."""
-    flat = points.flatten(start_dim=1)
-    return flat[: len(flat) // ipc * ipc].view(-1, ipc, flat.shape[1])
+    whole = points[: len(points) // ipc * ipc].flatten(1)
+    return whole.view(-1, ipc, whole.shape[1])
 
 
 def _rows_of(group: int, ipc: int) -> Tensor:
@@ -254,7 +248,7 @@ def judged(
     if student is not None:
         found = replace(found, student_loss=classify(student, images, label).loss)
     if choice.compares_points:
-        points = _of(classify(classifier, real.images[rows], label).points)
+        points = classify(classifier, real.images[rows], label).points
         found = replace(found, mean=points.mean(dim=0), std=points.std(dim=0, correction=0))
     return found
 

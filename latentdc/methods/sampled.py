@@ -17,7 +17,7 @@ from latentdc.methods.context import Context
 from latentdc.methods.decode import RENDERED
 from latentdc.methods.latents import require_shared
 from latentdc.methods.own import try_own_guides
-from latentdc.methods.pools import Candidates, classify, judged, select
+from latentdc.methods.pools import NONE, Candidates, classify, judged, select
 from latentdc.methods.selection import opened_set, student_of
 from latentdc.priors.base import Prior
 from latentdc.priors.classes import match_classes
@@ -213,7 +213,7 @@ def chosen(
 def _candidates(label: int, z: Tensor, latents: RealLatents, networks: Networks) -> Candidates:
     """What the choice asks of the candidates of a class."""
     choice, real = latents.settings.choice, latents.real
-    anchors = latents.summary(label).anchors if choice.kind == "nearest" else torch.empty(0)
+    anchors = latents.summary(label).anchors if choice.kind == "nearest" else NONE
 
     def rendered(z: Tensor) -> Tensor:
         return torch.cat([to_uint8(latents.prior.render(some)).cpu() for some in z.split(RENDERED)])
@@ -229,5 +229,5 @@ def _candidates(label: int, z: Tensor, latents: RealLatents, networks: Networks)
     if not choice.compares_points:
         return Candidates(len(z))
     mean, std = latents.summary(label).latents.flatten(1)
-    points = anchors.cpu().flatten(1) if len(anchors) else None
-    return Candidates(len(z), points=z.cpu().flatten(1), mean=mean, std=std, anchors=points)
+    anchors = anchors.cpu().flatten(1) if len(anchors) else anchors
+    return Candidates(len(z), points=z.cpu().flatten(1), mean=mean, std=std, anchors=anchors)
