@@ -62,19 +62,17 @@ def selection(
         return dict(zip(train.class_names, counts, strict=True))
 
     start, pool, count = _opened(sizes(rows), settings, context)
-    left = rows
     if pool is not None:
         facts = {"pool": Path(settings.pool or "").name, "candidates": len(pool)}
     else:
+        left = rows
         if start is not None:
             left = rows[_different(SyntheticSet.from_real(train), rows, start)]
             _require_enough(sizes(left), count, _CORE_SET, context.ipc)
+        if settings.select.kind is None:
+            left = best_rows(coreset, train, count, rows=left).flatten()
         pool = SyntheticSet.from_real(train.select(left))
-    if settings.pool is None and settings.select.kind is None:
-        best = best_rows(coreset, train, count, rows=left).flatten()
-        chosen = SyntheticSet.from_real(train.select(best))
-    else:
-        chosen = _chosen(pool, train.select(rows), start, count, settings, context)
+    chosen = _chosen(pool, rows, start, count, settings, context)
     if start is not None or len(chosen) < len(pool):
         tell_left(chosen, "learned_lr", why="it was learned for all images of the pool together")
         chosen = replace(chosen, learned_lr=None)
@@ -190,13 +188,17 @@ def _ipc(start: SyntheticSet, ipc: int) -> int:
 
 def _chosen(
     pool: SyntheticSet,
-    real: Dataset,
+    real: Tensor,
     start: SyntheticSet | None,
     count: int,
     settings: Selection,
     context: Context,
 ) -> SyntheticSet:
-    """`count` images of each class of the pool, by what networks make of them."""
+    """`count` images of each class of the pool, by what networks make of them.
+
+    They are compared with the real images at `real` (n,) of the training split.
+    """
+    train = context.real_images()
     members = {
         name: (pool.labels == label).nonzero().squeeze(1)
         for label, name in enumerate(pool.class_names)
@@ -207,12 +209,9 @@ def _chosen(
         classifier, student = context.real_classifier()[0], None
         if choice.kind == "learnability" and start is not None:
             student = student_of(start, context)
-        known = {
-            name: judged(
-                choice, classifier, student, pool.images[rows], label, real, real.members(label)
-            )
-            for label, (name, rows) in enumerate(members.items())
-        }
+        for label, (name, rows) in enumerate(members.items()):
+            own = real[train.labels[real] == label]
+            known[name] = judged(choice, classifier, student, pool.images[rows], label, train, own)
     found = select(known, count, choice, context.seed)
     return pool.rows(torch.cat([rows[found[name]] for name, rows in members.items()]))
 
