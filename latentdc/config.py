@@ -56,7 +56,7 @@ def build(schema: type[T], content: dict[str, Any], name: str, overrides: Sequen
     try:
         return fields.build(schema, tree)
     except fields.Misfit as error:
-        in_file = not _sets(given, error.key)
+        in_file = not _sets(given, error.path)
         raise InputError(f"{name}: {error}" if in_file else str(error)) from error
 
 
@@ -71,10 +71,15 @@ def _require_kind(schema: type, content: dict[str, Any], name: str) -> None:
         )
 
 
-def _sets(given: dict[str, Any], key: str) -> bool:
-    """Whether overrides set a dotted key, one above it or one below it."""
-    known = [f"{one}." for one in _flat(given)] if given else []
-    return any(one.startswith(f"{key}.") or f"{key}.".startswith(one) for one in known)
+def _sets(given: Any, path: Sequence[str]) -> bool:
+    """Whether overrides set what names lead to, or what stands above or below it."""
+    for name in path:
+        if not isinstance(given, dict):
+            return True
+        if name not in given:
+            return False
+        given = given[name]
+    return bool(path)
 
 
 def find(name: str, folder: str) -> Path:

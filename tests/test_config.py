@@ -125,6 +125,11 @@ def test_many_unknown_overrides_do_not_make_a_recipe_one_of_another_kind(recipe)
     assert told.startswith("mine.yaml: its keys are a, b, ipc, and here they are of method")
 
 
+def test_a_dotted_key_of_a_file_is_not_blamed_on_an_override_of_that_key(recipe):
+    told = refused(recipe("prune.keep: 0.5"), "prune.keep=0.2")
+    assert told.startswith("mine.yaml: unknown key 'prune.keep': dots are for overrides")
+
+
 def test_a_broken_override_is_not_blamed_on_the_file(recipe):
     message = refused(recipe("ipc: 1"), "evaluate.students=[vit")
     assert message.startswith("cannot read evaluate.students=[vit: ")

@@ -7,7 +7,7 @@ beyond all sense, text that is no text, unknown keys (with the nearest known one
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import partial
 from itertools import islice
@@ -49,14 +49,14 @@ class Plain(str):
 
 
 class Misfit(InputError):
-    """A key that is unknown, or a value of another type than its field's; `key` is the dotted one.
+    """A key that is unknown, or a value of another type than its field's.
 
-    Empty where a key is lacking.
+    `path` are the names that lead there, none where a key is lacking.
     """
 
-    def __init__(self, told: str, key: str = "") -> None:
+    def __init__(self, told: str, path: Sequence[str] = ()) -> None:
         super().__init__(told)
-        self.key = key
+        self.path = path
 
 
 class _Other(Exception):
@@ -85,7 +85,8 @@ def build(
     known = {field.name: field for field in fields(cast(Any, schema))}
     strange = [name for name in tree if name not in known]
     if strange:
-        raise Misfit(_unknown(schema, strange[0], prefix, root), prefix + strange[0])
+        path = [*prefix.split(".")[:-1], strange[0]]
+        raise Misfit(_unknown(schema, strange[0], prefix, root), path)
     values = {} if base is None else {name: getattr(base, name) for name in known}
     for name, value in tree.items():
         field, key = known[name], prefix + name
@@ -136,7 +137,7 @@ def _field(expected: Any, value: Any, key: str) -> Any:
         return _fit(expected, value, key)
     except _Other:
         got = f"{key} takes {_describe(expected)}, got {show(value)}."
-        raise Misfit(got + _hint(expected, value), key) from None
+        raise Misfit(got + _hint(expected, value), key.split(".")) from None
 
 
 def _fit(expected: Any, value: Any, key: str) -> Any:
