@@ -24,11 +24,7 @@ KNOWN: Mapping[str, Mapping[str, str]] = {
     "folder circles": {},
     "beyond recipe/": {},
     "methods know": {},
-    "knows Recipe": {
-        "evaluate.commands": "shared by the commands evaluate and measure",
-        "evaluate.saved": "reads the recipe inside of a set",
-        "metrics.measure": "takes data and prior from the recipe",
-    },
+    "knows Recipe": {},
     "too long": {},
     "imports": {},
 }

@@ -106,7 +106,7 @@ def arguments(parser: cli.Parser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Tell the cost, train the students again, and compare."""
-    from latentdc.evaluate.commands import read_sets
+    from latentdc.commands.sets import read_sets
     from latentdc.evaluate.loading import recipe_protocol
 
     keys = [override.partition("=")[0] for override in options.overrides]

@@ -11,8 +11,8 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 
 from latentdc import cli, config, locks, ranks
+from latentdc.commands.sets import image_count, output_folder, read_sets, set_arguments
 from latentdc.errors import InputError
-from latentdc.evaluate.commands import image_count, output_folder, read_sets, set_arguments
 from latentdc.evaluate.loading import changes_for, check_names, protocol_words, recipe_protocol
 from latentdc.recipe import BASELINES, Recipe
 from latentdc.recipe.evaluate import said_by
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
             # One that nothing can be added to is refused before hours of work.
             load(output / EVALUATION)
         ranks.say("evaluate", f"{', '.join(sets)} under {', '.join(names)}")
-        from latentdc.evaluate.saved import score_saved
+        from latentdc.commands.scoring import score_saved
 
         score_saved(sources, recipes, protocols, output, labels)
 

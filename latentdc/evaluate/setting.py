@@ -8,19 +8,21 @@ their grid are seen by no other, and single images, which have no cells, are cro
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
 
-from latentdc import io, modes, training
+from latentdc import io, modes, runtime, training
 from latentdc.augment.geometry import central_part
 from latentdc.data.classes import require_same_classes
 from latentdc.data.dataset import Dataset
+from latentdc.data.open import open_splits
 from latentdc.errors import InputError, RunError
 from latentdc.images import fetch, forward_batch, kind_of, place, send
 from latentdc.networks.base import Network
-from latentdc.preprocessing import Preprocessing
+from latentdc.preprocessing import Normalization, Preprocessing
+from latentdc.recipe import Data
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
@@ -63,6 +65,26 @@ class Setting:
             **processes,
         }
         return io.fingerprint(facts, digits=8)
+
+
+def open_setting(data: Data, launch: Mapping[str, Any], output: Path) -> tuple[Setting, Dataset]:
+    """What surrounds sets that were saved, by the data that they stand for; the training images.
+
+    Args:
+        data: that the sets stand for.
+        launch: threads, precision and processes, as `runtime.start` takes them.
+        output: a folder that all processes must see, which gets finished trainings.
+    """
+    accelerator = runtime.start(**launch, folder=output)
+    train, test = runtime.main_first(accelerator, lambda: open_splits(data))
+    setting = Setting(
+        test=test,
+        normalization=Normalization(data.mean, data.std),
+        accelerator=accelerator,
+        train=train,
+        folder=output / "trainings",
+    )
+    return setting, train
 
 
 def require_trainable(one: SyntheticSet, protocol: EvalProtocol, name: str) -> None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from latentdc import cli, locks, ranks
+from latentdc.commands.sets import image_count, output_folder, read_sets, set_arguments
 from latentdc.errors import InputError
-from latentdc.evaluate.commands import image_count, output_folder, read_sets, set_arguments
 from latentdc.evaluate.loading import recipe_protocol
 from latentdc.recipe import Recipe
 from latentdc.recipe.data import require_images
@@ -88,7 +88,9 @@ def run(options: argparse.Namespace) -> None:
     _check_extras(wanted)
     output = output_folder([source], options.output, recipe.data)
     with locks.locked(output):
-        content = measure_saved(source, recipe, wanted, output)
+        content = measure_saved(
+            source, recipe.data, wanted, output, prior=recipe.prior, launch=recipe.launch
+        )
     print(f"\n{to_text(content)}\n\nmetrics: {output / NAME}")
 
 

@@ -13,8 +13,7 @@ from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError
 from latentdc.evaluate import class_numbers, label_store, loading, teachers
 from latentdc.evaluate.evaluate import check_sets
-from latentdc.evaluate.saved import open_setting
-from latentdc.evaluate.setting import require_comparable
+from latentdc.evaluate.setting import open_setting, require_comparable
 from latentdc.images import fetch
 from latentdc.metrics import diversity
 from latentdc.metrics.kid import kernel_distance
@@ -22,7 +21,7 @@ from latentdc.metrics.redundancy import increments, redundancy
 from latentdc.priors.base import Prior
 from latentdc.priors.load import load_prior, prior_networks
 from latentdc.prune.scorers import AT_ONCE, Classifier
-from latentdc.recipe import Recipe
+from latentdc.recipe import Data, PriorSettings
 from latentdc.recipe.labels import Teacher
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.open import SetSource, open_set, row_names
@@ -46,14 +45,30 @@ class Wanted:
 
 
 @modes.precision_put_back()
-def measure_saved(source: SetSource, recipe: Recipe, wanted: Wanted, output: Path) -> Facts:
-    """Measure a set and as many random images of its recipe's data.
+def measure_saved(
+    source: SetSource,
+    data: Data,
+    wanted: Wanted,
+    output: Path,
+    *,
+    prior: PriorSettings,
+    launch: Mapping[str, Any],
+) -> Facts:
+    """Measure a set and as many random images of its data.
+
+    Args:
+        source: where the set lies.
+        data: that it stands for.
+        wanted: what is measured beside storage.
+        output: folder of `metrics.json`.
+        prior: that decodes the set's latents, where it has any.
+        launch: as `runtime.start` takes it.
 
     Returns:
         The content of `metrics.json`, which is written into the folder `output`.
     """
-    setting, train = open_setting(recipe, output)
-    labelled, numbering = open_set(source, train, recipe.data)
+    setting, train = open_setting(data, launch, output)
+    labelled, numbering = open_set(source, train, data)
     (name,) = row_names([source])
     require_comparable(labelled, setting.test, name)
     counts = labelled.counts
@@ -61,7 +76,7 @@ def measure_saved(source: SetSource, recipe: Recipe, wanted: Wanted, output: Pat
     random = SyntheticSet.from_real(random_images(train, counts, 0))
     sets = {name: labelled, "random": random}
     content: Facts = {"version": _VERSION, "ipc": ipc, "classes": train.num_classes}
-    decoder = _decoder_bytes(labelled, recipe, train)
+    decoder = _decoder_bytes(labelled, prior, train)
     network = None
     if wanted.redundancy is not None and wanted.protocol is not None:  # before anything is trained
         part = replace(increments(labelled, wanted.redundancy)[0], soft_labels=None)
@@ -142,15 +157,15 @@ def _averages(found: diversity.Diversity | None) -> dict[str, float] | None:
     return None if found is None else {"mean": found.mean, "closest": found.closest}
 
 
-def _decoder_bytes(labelled: SyntheticSet, recipe: Recipe, train: Dataset) -> int | None:
+def _decoder_bytes(labelled: SyntheticSet, prior: PriorSettings, train: Dataset) -> int | None:
     """Bytes of the weights that decode a set's latents; None without latents or weights."""
     if labelled.z is None:
         return None
     try:
         return decoder_bytes(
             load_prior(
-                recipe.prior,
-                resolution=recipe.data.resolution,
+                prior,
+                resolution=train.resolution,
                 class_names=train.class_names,
                 device="meta",
             )

@@ -29,6 +29,11 @@ from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 from tests.evaluate.toys import stripes
 
 
+def measured(source, recipe, wanted, folder):
+    given = {"prior": recipe.prior, "launch": recipe.launch}
+    return measure_saved(source, recipe.data, wanted, folder, **given)
+
+
 class Blank(nn.Module):
     """Every image has the same logits: all classes alike."""
 
@@ -84,7 +89,7 @@ def saved(tmp_path):
 def test_a_saved_set_stands_beside_random_images_and_its_decoder(saved):
     folder, recipe = saved
     source = SetSource(str(folder), folder / "synthetic")
-    content = measure_saved(source, recipe, Wanted(), folder)
+    content = measured(source, recipe, Wanted(), folder)
     assert json.loads((folder / "metrics.json").read_text()) == content
     assert list(content["sets"]) == ["distilled", "random"]
     assert content["sets"]["distilled"]["storage"]["decoder/float32"] > 0
@@ -106,7 +111,7 @@ def test_random_images_are_as_many_of_each_class_as_the_set_has(saved):
     train, _ = open_splits(recipe.data)
     uneven = SyntheticSet.from_real(random_images(train, counts := [3, *[1] * 9], 5))
     uneven.save_pretrained(folder / "uneven", recipe=config.to_yaml(recipe))
-    content = measure_saved(SetSource("uneven", folder / "uneven"), recipe, Wanted(), folder)
+    content = measured(SetSource("uneven", folder / "uneven"), recipe, Wanted(), folder)
     assert content["ipc"] == 2  # 12 images of 10 classes
     assert content["sets"]["random"]["hash"] == set_hash(random_images(train, counts, 0))
 
@@ -114,7 +119,7 @@ def test_random_images_are_as_many_of_each_class_as_the_set_has(saved):
 def test_a_set_whose_prior_is_not_here_is_measured_without_its_decoder(saved, capsys):
     folder, recipe = saved
     away = replace(recipe, prior=PriorSettings(kind="diffusion", weights="away"))
-    content = measure_saved(SetSource(str(folder), folder / "synthetic"), away, Wanted(), folder)
+    content = measured(SetSource(str(folder), folder / "synthetic"), away, Wanted(), folder)
     assert "decoder/float32" not in content["sets"]["distilled"]["storage"]
     assert content["sets"]["distilled"]["storage"]["images/png"] > 0
     assert "the decoder's bytes are left out: " in capsys.readouterr().err
@@ -201,4 +206,4 @@ def test_a_set_of_other_classes_is_refused(saved):
     source = SetSource(str(folder), folder / "synthetic")
     other = Recipe(data=Data(source="digits", resolution=16, classes=["1", "2"]))
     with pytest.raises(InputError, match="10 classes, the test set 2"):
-        measure_saved(source, other, Wanted(), folder)
+        measured(source, other, Wanted(), folder)

@@ -1,4 +1,4 @@
-"""Score saved sets by a recipe's data: the work of `python -m latentdc.evaluate`."""
+"""Score saved sets by a recipe: the work of `python -m latentdc.evaluate`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from latentdc import io, modes, ranks, run_folder, runtime
 from latentdc.data.dataset import Dataset
-from latentdc.data.open import open_splits, preprocessing
+from latentdc.data.open import preprocessing
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import with_baselines
 from latentdc.evaluate.class_numbers import check_numbers, open_classifier
 from latentdc.evaluate.evaluate import check_sets, score_sets
-from latentdc.evaluate.setting import Setting, require_comparable
+from latentdc.evaluate.setting import Setting, open_setting, require_comparable
 from latentdc.evaluate.teachers import require_given_teachers
-from latentdc.preprocessing import Normalization, Preprocessing
+from latentdc.preprocessing import Preprocessing
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Prune, Recipe
 from latentdc.recipe.protocol import EvalProtocol
@@ -47,7 +47,7 @@ def score_saved(
         labels: as of `score_sets`.
     """
     recipe = recipes[0]
-    setting, train = open_setting(recipe, output)
+    setting, train = open_setting(recipe.data, recipe.launch, output)
     opened = {
         name: open_set(source, train, recipe.data)
         for name, source in zip(row_names(sources), sources, strict=True)
@@ -88,23 +88,6 @@ def score_saved(
     if setting.accelerator.is_main_process:
         merge(output / EVALUATION, results)
         print(f"\n{to_text(results)}\n\nresults: {output / EVALUATION}")
-
-
-def open_setting(recipe: Recipe, output: Path) -> tuple[Setting, Dataset]:
-    """What surrounds sets that were saved, by a recipe's data and launch; and the training images.
-
-    All processes must see the folder `output`, which gets finished trainings.
-    """
-    accelerator = runtime.start(**recipe.launch, folder=output)
-    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
-    setting = Setting(
-        test=test,
-        normalization=Normalization(recipe.data.mean, recipe.data.std),
-        accelerator=accelerator,
-        train=train,
-        folder=output / "trainings",
-    )
-    return setting, train
 
 
 def _with_network(one: SyntheticSet, source: SetSource, recipe: Recipe) -> SyntheticSet:
