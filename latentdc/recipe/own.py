@@ -113,13 +113,16 @@ def resolve(name: str, key: str) -> Any:
             f"{key}={name}: the source of {module} has changed since; write {module}:{attribute} "
             "for it as it is now, with an output of its own."
         )
-    if module.partition(".")[0] != "latentdc":
+    ours = module.partition(".")[0] == "latentdc"
+    if not ours:
         _IMPORTED.add(module)
         if not {"", os.getcwd()} & {*sys.path}:
             sys.path.insert(0, os.getcwd())
     try:
         home = import_module(module)
     except (Exception, SystemExit) as error:  # whatever a module does
+        if ours:
+            raise
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
             f"{key}={module}:{attribute}: cannot import {module} ({type(error).__name__}: "
