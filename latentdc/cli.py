@@ -293,6 +293,7 @@ def read_recipe(
         if ranks.rank() == 0:
             print(config.to_yaml(recipe), end="")
         raise SystemExit(0)
+    os.getcwd()  # FileNotFoundError where it is gone, told before anything is made
     return recipe, path.stem
 
 
