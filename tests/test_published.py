@@ -7,6 +7,7 @@ from huggingface_hub import DatasetCard
 
 from latentdc import cli, config
 from latentdc.errors import InputError
+from latentdc.provenance import shared_recipe
 from latentdc.recipe import (
     Data,
     Evaluate,
@@ -19,7 +20,6 @@ from latentdc.recipe import (
     Trajectory,
 )
 from latentdc.results.result import to_json
-from latentdc.run import shared_recipe
 from tests.results.toys import table
 from tests.synthetic.sets import random_set
 

@@ -90,9 +90,9 @@ def check_match(
             f"distill.classes_per_step={per_step} is between the number of processes, {processes}, "
             f"and that of classes, {num_classes}; null takes all classes in every step."
         )
+    separable(settings.trim, objective)
     space, learns = getattr(objective, "space", prior), LEARNED_LR in objective.state()
     check_moves(space, settings, learns=learns, steps=steps, device=context.accelerator.device)
-    separable(settings.trim, objective)
     match_classes(tuple(counts), prior)
 
 
