@@ -89,8 +89,8 @@ def run(
     trainings = trainings or folder / "trainings"
     parts, setting, context = _opened(recipe, folder, trainings, on_step)
     accelerator = context.accelerator
-    pruning = tell_with(on_step, stage="pruning")
-    kept = _coreset(parts, name, context, folder, scores, pruning)
+    tell = tell_with(on_step, stage="pruning")
+    kept = _coreset(parts, name, context, folder, scores, tell)
     coreset = parts.train.select(kept.indices(parts.train))
     tested = f", {len(setting.test):,} to test on" if setting is not None else ""
     detail("data", f"{len(parts.train):,} samples to train on{tested}")
@@ -137,10 +137,10 @@ def _opened(
     )
     setting = None
     if recipe.evaluate.rows:
-        evaluating = tell_with(on_step, stage="evaluating")
-        setting = evaluation_setting(parts, trainings, accelerator, evaluating)
-    distilling = tell_with(on_step, stage="distilling")
-    return parts, setting, method_context(parts, folder, trainings, accelerator, distilling)
+        tell = tell_with(on_step, stage="evaluating")
+        setting = evaluation_setting(parts, trainings, accelerator, tell)
+    tell = tell_with(on_step, stage="distilling")
+    return parts, setting, method_context(parts, folder, trainings, accelerator, tell)
 
 
 def _coreset(
@@ -174,24 +174,25 @@ def _coreset(
 
 
 def _known_coreset(parts: Parts, context: Context, folder: Path) -> Coreset | None:
-    """The core set that is there; None where it is to be scored.
+    """The core set that is there: the folder's, else `prune.coreset`, else the experts'.
 
-    What cannot be made, or compared, of it or of one that is to come is refused.
+    None where it is to be scored. What could not be made of it, or at most of the one that is to
+    come, or not be compared, is refused.
     """
     recipe, train, experts, prune = parts.recipe, parts.train, parts.experts, parts.recipe.prune
     accelerator = context.accelerator
     path: Path | None = folder / CORESET
     begun = bool(checkpoint.whole(folder / CHECKPOINTS))
     found = (folder / CORESET).is_file(), begun, is_set(folder / SET)
-    chosen, begun, made = runtime.broadcast(found)  # others may see files later
-    if not chosen:
+    saved, begun, finished = runtime.broadcast(found)  # others may see files later
+    if not saved:
         path = experts.coreset if experts is not None else None
         path = path if prune.coreset is None else Path(prune.coreset)
     kept = None
     if path is not None:
         precision = precision_of(accelerator) if experts is None else None
         again = partial(kept_coreset, prune=prune, precision=precision)
-        read = again if chosen else Coreset.load
+        read = again if saved else Coreset.load
         kept = runtime.main_first(accelerator, partial(read, path, train))
         counts = dict(zip(kept.class_names, kept.different_counts(), strict=True))
     else:
@@ -202,9 +203,9 @@ def _known_coreset(parts: Parts, context: Context, folder: Path) -> Coreset | No
         settings = recipe.distill
         steps = 0 if begun else settings.steps
         check_match(counts, parts.prior, parts.objective, settings, context, steps=steps)
-    if not made and parts.method.check_data is not None:
+    if not finished and parts.method.check_data is not None:
         parts.method.check_data(counts, parts.prior, recipe.settings, context)
-    if not made:
+    if not finished:
         check_selected(parts, context)
     if "coreset" in recipe.evaluate.rows:
         require_enough_images(counts, recipe.ipc)
@@ -234,7 +235,7 @@ def _synthetic_set(
         start_trackers(accelerator, parts.shared, name, folder)
     if runtime.broadcast(synthetic is None):
         synthetic = _made(parts, kept, context)
-        facts |= {**synthetic.provenance, **_asked(parts)}
+        facts |= {**synthetic.provenance, **_classifier_fact(parts)}
         done = circumstances(train, accelerator, command)
         facts["made"] = done | ({"inputs": dict(context.inputs)} if context.inputs else {})
         synthetic = _saved(replace(synthetic, provenance=facts), folder, parts.shared, accelerator)
@@ -245,9 +246,9 @@ def _synthetic_set(
     return synthetic
 
 
-def _asked(parts: Parts) -> dict[str, str]:
+def _classifier_fact(parts: Parts) -> dict[str, str]:
     """What a set keeps of the classifier that its method asked."""
-    return {} if parts.classifier is None else {"classifier": parts.classifier}
+    return {} if parts.asked_network is None else {"classifier": parts.asked_network}
 
 
 def _finished(
@@ -311,7 +312,10 @@ def _scored(parts: Parts, setting: Setting, synthetic: SyntheticSet, coreset: Da
     recipe, protocol, rows = parts.recipe, parts.protocol, parts.recipe.evaluate.rows
     if recipe.evaluate.learned_lr:
         protocol = protocol.with_learned_lr(synthetic.learned_lr)
-    told = {**_asked(parts), **synthetic.provenance}  # of sets that earlier versions made too
+    told = {
+        **_classifier_fact(parts),
+        **synthetic.provenance,
+    }  # which sets of earlier versions lack
     own = {"distilled": replace(synthetic, provenance=told)}
     sets = with_baselines(own, rows, recipe.ipc, train=parts.train, coreset=coreset)
     return score_sets(sets, protocol, setting, ipc=recipe.ipc)

@@ -65,7 +65,7 @@ class Parts:
         objective: what to match; None for methods that match nothing.
         experts: that trajectory matching follows; None where nothing does.
         picture: see `Context`.
-        classifier: network of the classifier that the method asks; None where it asks none.
+        asked_network: name of the classifier that the method asks; None where it asks none.
     """
 
     recipe: Recipe
@@ -79,7 +79,7 @@ class Parts:
     objective: Objective | None
     experts: FollowedExperts | None
     picture: Picture | None = None
-    classifier: str | None = None
+    asked_network: str | None = None
 
     @property
     def plain(self) -> Unwhitened:
@@ -130,11 +130,11 @@ def open_parts(
         )
     if recipe.method.kind == "mosaic" and recipe.mosaic.fit != "center":
         picture = open_pictures()
-    classifier = recipe.prune.scorer.network if asks else None
+    asked_network = recipe.prune.scorer.network if asks else None
     seen = (normalization, prior, objective, experts)
     shared = shared_recipe(recipe)
     tested = partial(runtime.main_first, accelerator, open_test)
-    return Parts(recipe, shared, method, protocol, train, tested, *seen, picture, classifier)
+    return Parts(recipe, shared, method, protocol, train, tested, *seen, picture, asked_network)
 
 
 def _open_prior(
@@ -251,7 +251,7 @@ class OpenedSets:
     def _read(self, name: str) -> Read:
         """A set, and how its class numbers were read."""
         recipe = self._parts.recipe
-        with _advice():
+        with _in_words_of_a_recipe():
             found = find_set(name, numbers=recipe.selection.numbers)
             return open_set(found, self._parts.train, recipe.data)
 
@@ -265,7 +265,7 @@ class OpenedSets:
             train=parts.train,
         )
         known = (data, parts.recipe.prune.scorer, [parts.protocol], parts.train, setting)
-        with _advice():
+        with _in_words_of_a_recipe():
             check_numbers({name: found}, setting, lambda: open_classifier(*known))
         if found[0].whitening is not None:
             tell_whitening(name, True, data)
@@ -283,7 +283,7 @@ class OpenedSets:
                 with suppress(InputError):
                     found[key] = set_hash(self.read(name)[0])
         weights = parts.recipe.prune.scorer.weights
-        if parts.classifier is not None and weights is not None and Path(weights).is_file():
+        if parts.asked_network is not None and weights is not None and Path(weights).is_file():
             found["prune.scorer.weights"] = file_digest(weights)
         if parts.experts is not None:
             found["objective.trajectory.experts"] = parts.experts.identity
@@ -339,8 +339,8 @@ def _digest(path: Path) -> str:
 
 
 @contextmanager
-def _advice() -> Iterator[None]:
-    """Say of numbers what a recipe says, in place of the command that scores such sets."""
+def _in_words_of_a_recipe() -> Iterator[None]:
+    """Let errors about class numbers name the recipe's key in place of `--numbers`."""
     try:
         yield
     except InputError as error:

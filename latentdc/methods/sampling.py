@@ -286,7 +286,7 @@ class ClassSampler:
         made = [
             replace(make[name](), steps=guide.steps)
             for name, guide in on.guides.items()
-            if name in make
+            if name != "semantic" and not name.startswith("own.")  # a condition; made above
         ]
         return [*made, *own.values()]
 

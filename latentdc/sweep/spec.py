@@ -140,7 +140,9 @@ def read_sweep(path: Path) -> Sweep:
     if (name := content.pop("like", None)) is None:
         return config.build(Sweep, content, path.name)
     if not isinstance(name, str):
-        raise InputError(f"{path.name}: like names a sweep, such as methods; got {show(name)}.")
+        raise InputError(
+            f"{path.name}: like names a sweep, such as sweeps/methods; got {show(name)}."
+        )
     other = config.find(name, "recipes")
     below = config.read(other)
     if "like" in below:

@@ -65,7 +65,7 @@ def test_a_sweep_like_another_is_laid_over_it(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("like: [a]", r"mine.yaml: like names a sweep, such as methods; got \['a'\]"),
+        ("like: [a]", r"mine.yaml: like names a sweep, such as sweeps/methods; got \['a'\]"),
         ("like: sweeps/methodz", "no file sweeps/methodz, .* did you mean 'sweeps/methods'"),
         ("like: sweeps/methods_quick", "which is like another one; name that one"),
         ("{like: sweeps/methods, overrides: 3}", "mine.yaml: overrides takes a list of texts"),
