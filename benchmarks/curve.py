@@ -16,6 +16,7 @@ from latentdc import config, runtime
 from latentdc.checkpoint import in_folder
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.loading import recipe_protocol
+from latentdc.methods import find_method
 from latentdc.methods.context import Context
 from latentdc.methods.matching import match
 from latentdc.pictures import save_grid
@@ -33,7 +34,7 @@ def main() -> None:
     accelerator = runtime.start(threads=recipe.threads, precision=recipe.precision)
     own = replace(recipe, distill=replace(recipe.distill, steps=stages[-1]))
     config.claim(own, folder, may_change=("distill.steps", "evaluate", "threads"))
-    parts = open_parts(recipe, accelerator)
+    parts = open_parts(recipe, find_method(recipe.method.kind), accelerator)
     train, test, normalization = parts.train, parts.open_test(), parts.normalization
     wanted, spec = recipe.evaluate, recipe.distill
     protocol = recipe_protocol(wanted)
