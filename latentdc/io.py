@@ -357,16 +357,24 @@ def cached(
 def save_tensors(
     path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write tensors as one safetensors file, whole or not at all.
+    """Write tensors as one safetensors file, whole or not at all; the same ones as the same bytes.
 
     The file's name counts in its checksum, so that no file is taken for its neighbour.
     """
     import safetensors.torch
 
-    header = dict(metadata or {})
-    header[_CHECKSUM] = checksum(tensors, _about(path, header))
+    given = dict(metadata or {})
+    words = {**given, _CHECKSUM: checksum(tensors, _about(path, given))}
     # As bytes: safetensors' own writer does not raise OSError when the disk is full.
-    write_bytes(path, safetensors.torch.save(dict(tensors), header))
+    content = memoryview(safetensors.torch.save(dict(tensors), words))
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = {**json.loads(bytes(content[8:start])), "__metadata__": dict(sorted(words.items()))}
+    ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    assert len(ordered) <= start - 8, "words in any order have as many bytes"
+    with writing(path) as part:
+        part.write_bytes(bytes(content[:8]) + ordered.ljust(start - 8))
+        with part.open("ab") as file:
+            file.write(content[start:])
 
 
 def load_tensors(path: Path, *, foreign: bool = False) -> "dict[str, Tensor]":
@@ -430,8 +438,7 @@ def read_table(table: Any, kind: str) -> "tuple[dict[str, Tensor], dict[str, Any
     """
     import torch
 
-    header = (table.schema.metadata or {}).get(kind.encode())
-    if header is None:
+    if (header := (table.schema.metadata or {}).get(kind.encode())) is None:
         return None
     try:
         found = json.loads(header)

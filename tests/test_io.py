@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors import safe_open
 
 from latentdc import io, locks, temporaries
 from latentdc.errors import InputError
@@ -386,3 +387,19 @@ def test_a_link_to_itself_gives_way_to_a_file(tmp_path):
     path.symlink_to(path)
     io.write_json(path, {"a": 1})
     assert io.read_json(path) == {"a": 1} and not path.is_symlink()
+
+
+def test_the_same_tensors_and_words_are_the_same_bytes(tmp_path):
+    tensors = {"b": torch.arange(3.0), "a": torch.ones(2, 2, dtype=torch.uint8)}
+    words = {name: f'{name} é \\ " 𝄞\n' for name in ("one", "two", "three", "four", "five")}
+    found = set()
+    for _ in range(20):
+        io.save_tensors(tmp_path / "x.safetensors", tensors, words)
+        found.add((tmp_path / "x.safetensors").read_bytes())
+    assert len(found) == 1
+    back, told = io.load_with_metadata(tmp_path / "x.safetensors")
+    assert words.items() <= told.items() and all(
+        map(torch.equal, back.values(), map(tensors.get, back))
+    )
+    with safe_open(tmp_path / "x.safetensors", "pt") as file:
+        assert words.items() <= file.metadata().items()
