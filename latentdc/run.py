@@ -312,10 +312,8 @@ def _scored(parts: Parts, setting: Setting, synthetic: SyntheticSet, coreset: Da
     recipe, protocol, rows = parts.recipe, parts.protocol, parts.recipe.evaluate.rows
     if recipe.evaluate.learned_lr:
         protocol = protocol.with_learned_lr(synthetic.learned_lr)
-    told = {
-        **_classifier_fact(parts),
-        **synthetic.provenance,
-    }  # which sets of earlier versions lack
+    # Sets of earlier versions lack the fact.
+    told = {**_classifier_fact(parts), **synthetic.provenance}
     own = {"distilled": replace(synthetic, provenance=told)}
     sets = with_baselines(own, rows, recipe.ipc, train=parts.train, coreset=coreset)
     return score_sets(sets, protocol, setting, ipc=recipe.ipc)
